@@ -1,0 +1,144 @@
+"""The DeepSeekMoE decoder: multi-head attention with rotary positions, dense first layer, experts after it.
+
+Letters: B sequences, T new tokens, K keys (past and new), H hidden, h heads, d channels of a head.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from transformers.cache_utils import Cache
+from transformers.modeling_layers import GradientCheckpointingLayer
+
+from ocrsmith.model.config import DecoderSizes
+from ocrsmith.model.experts import GroupedExperts, Router, balance_loss
+
+
+class RMSNorm(nn.Module):
+    def __init__(self, size: int, eps: float) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(size))
+        self.eps = eps
+
+    def forward(self, x: Tensor) -> Tensor:
+        wide = x.float()
+        wide = wide * torch.rsqrt(wide.pow(2).mean(-1, keepdim=True) + self.eps)
+        return self.weight * wide.to(x.dtype)
+
+
+class Mlp(nn.Module):
+    """SwiGLU: the dense MLP, and the shared experts in one."""
+
+    def __init__(self, hidden: int, inner: int) -> None:
+        super().__init__()
+        self.gate_proj = nn.Linear(hidden, inner, bias=False)
+        self.up_proj = nn.Linear(hidden, inner, bias=False)
+        self.down_proj = nn.Linear(inner, hidden, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.down_proj(F.silu(self.gate_proj(x)) * self.up_proj(x))
+
+
+class MoeMlp(nn.Module):
+    """Routed experts plus the shared experts, which every token visits."""
+
+    def __init__(self, sizes: DecoderSizes) -> None:
+        super().__init__()
+        self.gate = Router(sizes)
+        self.experts = GroupedExperts(sizes)
+        self.shared_experts = Mlp(sizes.hidden_size, sizes.moe_intermediate_size * sizes.n_shared_experts)
+
+    def forward(self, x: Tensor, balance_losses: list[Tensor] | None) -> Tensor:
+        rows = x.view(-1, x.shape[-1])  # (B*T, H)
+        scores, indices, weights = self.gate(rows)
+        if balance_losses is not None:
+            balance_losses.append(balance_loss(scores, indices, x.shape[0]))
+        return self.experts(rows, indices, weights).view_as(x) + self.shared_experts(x)
+
+
+class Attention(nn.Module):
+    def __init__(self, sizes: DecoderSizes, layer: int) -> None:
+        super().__init__()
+        self.layer = layer
+        self.head_dim = sizes.head_dim
+        self.q_proj = nn.Linear(sizes.hidden_size, sizes.hidden_size, bias=False)
+        self.k_proj = nn.Linear(sizes.hidden_size, sizes.hidden_size, bias=False)
+        self.v_proj = nn.Linear(sizes.hidden_size, sizes.hidden_size, bias=False)
+        self.o_proj = nn.Linear(sizes.hidden_size, sizes.hidden_size, bias=False)
+
+    def forward(self, x: Tensor, rotary: tuple[Tensor, Tensor], mask: Tensor | None, cache: Cache | None) -> Tensor:
+        batch, length, _ = x.shape
+        q, k, v = (
+            proj(x).view(batch, length, -1, self.head_dim).transpose(1, 2)  # (B, h, T, d)
+            for proj in (self.q_proj, self.k_proj, self.v_proj)
+        )
+        q, k = rotate(q, rotary), rotate(k, rotary)
+        if cache is not None:
+            k, v = cache.update(k, v, self.layer)  # (B, h, K, d)
+        # No mask: either a whole plain sequence, or one new token that may see all there is.
+        out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=mask is None and length > 1)
+        return self.o_proj(out.transpose(1, 2).reshape(batch, length, -1))
+
+
+class DecoderLayer(GradientCheckpointingLayer):
+    def __init__(self, sizes: DecoderSizes, layer: int) -> None:
+        super().__init__()
+        self.input_layernorm = RMSNorm(sizes.hidden_size, sizes.rms_norm_eps)
+        self.self_attn = Attention(sizes, layer)
+        self.post_attention_layernorm = RMSNorm(sizes.hidden_size, sizes.rms_norm_eps)
+        self.mlp: Mlp | MoeMlp
+        if layer < sizes.first_k_dense_replace:
+            self.mlp = Mlp(sizes.hidden_size, sizes.intermediate_size)
+        else:
+            self.mlp = MoeMlp(sizes)
+
+    def forward(
+        self,
+        x: Tensor,
+        rotary: tuple[Tensor, Tensor],
+        mask: Tensor | None,
+        cache: Cache | None,
+        balance_losses: list[Tensor] | None,
+    ) -> Tensor:
+        x = x + self.self_attn(self.input_layernorm(x), rotary, mask, cache)
+        normed = self.post_attention_layernorm(x)
+        if isinstance(self.mlp, MoeMlp):
+            return x + self.mlp(normed, balance_losses)
+        return x + self.mlp(normed)
+
+
+def rotary_tables(positions: Tensor, head_dim: int, theta: float, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """Cosines and sines (B, 1, T, d) of positions (B, T), computed in float32 (RoFormer, arXiv 2104.09864)."""
+    steps = torch.arange(0, head_dim, 2, device=positions.device, dtype=torch.float32) / head_dim
+    angles = positions[:, None, :, None].float() * (theta**-steps)  # (B, 1, T, d/2)
+    angles = torch.cat([angles, angles], dim=-1)
+    return angles.cos().to(dtype), angles.sin().to(dtype)
+
+
+def rotate(x: Tensor, rotary: tuple[Tensor, Tensor]) -> Tensor:
+    """Rotates the halves of each head's channels: (B, h, T, d)."""
+    cos, sin = rotary
+    first, second = x.chunk(2, dim=-1)
+    return x * cos + torch.cat([-second, first], dim=-1) * sin
+
+
+def attention_mask_4d(attention_mask: Tensor | None, length: int, past: int) -> Tensor | None:
+    """Which keys each new token may see: bool (B, 1, T, K), or None where plain causal attention is meant.
+
+    Args:
+        attention_mask: (B, past + T), 1 for tokens and 0 for padding on either side; None without padding.
+        length: T, the number of new tokens.
+        past: the number of tokens already in the cache.
+    """
+    if attention_mask is None:
+        if past == 0 or length == 1:
+            return None
+        keys = torch.arange(past + length)
+        return (keys[None, :] <= keys[past:, None])[None, None]
+    total = past + length
+    keys = torch.arange(total, device=attention_mask.device)
+    causal = keys[None, :] <= keys[past:, None]  # (T, K)
+    itself = keys[None, :] == keys[past:, None]  # a padding row sees itself: no softmax over nothing
+    visible = attention_mask[:, None, None, :total].bool()
+    return (causal & visible) | itself

@@ -1,0 +1,259 @@
+"""DeepSeek-OCR as a transformers model: images and tokens in, next-token logits or loss out.
+
+Letters: B sequences, T tokens, H hidden, V vocabulary, R rows with a label, I image tokens of the whole batch.
+"""
+
+from __future__ import annotations
+
+from os import PathLike
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from transformers import GenerationMixin, PreTrainedModel
+from transformers.cache_utils import Cache, DynamicCache
+from transformers.modeling_outputs import CausalLMOutputWithPast
+
+from ocrsmith.model.config import OcrConfig
+from ocrsmith.model.decoder import DecoderLayer, RMSNorm, attention_mask_4d, rotary_tables
+from ocrsmith.model.experts import GroupedExperts, Router
+from ocrsmith.model.vision import ClipEmbeddings, DeepEncoder, SamAttention, SamEncoder
+
+ImageLayout = tuple[int, int, int, int]
+"""(side of the global view, side of a tile, tile columns, tile rows) of one image; no tiles: the last three 0."""
+
+
+class Backbone(DeepEncoder):
+    """Everything under `model.` in the checkpoint: the encoder's modules and the decoder's, side by side."""
+
+    def __init__(self, config: OcrConfig) -> None:
+        super().__init__(config)
+        sizes = config.decoder_sizes
+        self.image_newline = nn.Parameter(torch.zeros(sizes.hidden_size))
+        self.view_seperator = nn.Parameter(torch.zeros(sizes.hidden_size))  # the checkpoint spells it so
+        self.embed_tokens = nn.Embedding(sizes.vocab_size, sizes.hidden_size)
+        self.layers = nn.ModuleList(DecoderLayer(sizes, layer) for layer in range(sizes.num_hidden_layers))
+        self.norm = RMSNorm(sizes.hidden_size, sizes.rms_norm_eps)
+
+
+class OcrModel(PreTrainedModel, GenerationMixin):
+    """DeepSeek-OCR of any size: the 3B model, the nano model and test models differ in `config` alone."""
+
+    config_class = OcrConfig
+    base_model_prefix = "model"
+    main_input_name = "input_ids"
+    input_modalities = ("image", "text")
+    supports_gradient_checkpointing = True
+    _no_split_modules = ("DecoderLayer", "SamBlock", "ClipBlock")
+    _supports_sdpa = True
+    _supports_flash_attn = False
+
+    def __init__(self, config: OcrConfig) -> None:
+        super().__init__(config)
+        self.model = Backbone(config)
+        self.lm_head = nn.Linear(config.decoder_sizes.hidden_size, config.decoder_sizes.vocab_size, bias=False)
+        self.post_init()
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        """Normal, 0.02; position tables and separators too, so that a fresh model can learn where things are."""
+        std = 0.02
+        if isinstance(module, nn.Linear | nn.Conv2d | nn.Embedding | Router):
+            module.weight.normal_(0, std)
+            if getattr(module, "bias", None) is not None:
+                module.bias.zero_()
+        elif isinstance(module, GroupedExperts):
+            for parameter in module.parameters(recurse=False):
+                parameter.normal_(0, std)
+        elif isinstance(module, SamEncoder):
+            module.pos_embed.normal_(0, std)
+        elif isinstance(module, SamAttention):
+            module.rel_pos_h.normal_(0, std)
+            module.rel_pos_w.normal_(0, std)
+        elif isinstance(module, ClipEmbeddings):
+            module.class_embedding.normal_(0, std)
+        elif isinstance(module, Backbone):
+            module.image_newline.normal_(0, std)
+            module.view_seperator.normal_(0, std)
+
+    def get_input_embeddings(self) -> nn.Embedding:
+        return self.model.embed_tokens
+
+    def set_input_embeddings(self, value: nn.Embedding) -> None:
+        self.model.embed_tokens = value
+
+    def get_output_embeddings(self) -> nn.Linear:
+        return self.lm_head
+
+    def encode_images(self, views: dict[int, Tensor], image_layouts: list[ImageLayout]) -> Tensor:
+        """Runs the DeepEncoder over all views of a batch, one pass per view size.
+
+        Args:
+            views: side S → (N_S, S, S, 3) uint8, or (N_S, 3, S, S) normalised floats. Within a size, images come
+                in order, the tiles of one (row by row) before its global view.
+            image_layouts: one per image, in order.
+        Returns:
+            (I, H): for every image its tile rows, then its global rows, each row ended by `image_newline`, then
+            `view_seperator`.
+        """
+        tokens = {size: self.model(batch.to(self.device)) for size, batch in views.items()}  # (N_S, g*g, H)
+        taken = dict.fromkeys(tokens, 0)
+
+        def take(size: int, count: int) -> Tensor:
+            start = taken[size]
+            taken[size] = start + count
+            return tokens[size][start : start + count]
+
+        parts = []
+        for view_size, tile_size, columns, rows in image_layouts:
+            if columns * rows:
+                parts.append(self._end_rows(grid_of(take(tile_size, columns * rows), columns, rows)))
+            parts.append(self._end_rows(grid_of(take(view_size, 1), 1, 1)))
+            parts.append(self.model.view_seperator[None])
+        return torch.cat(parts)
+
+    def _end_rows(self, grid: Tensor) -> Tensor:
+        """(rows, columns, H) → (rows * (columns + 1), H), `image_newline` after every row."""
+        newline = self.model.image_newline.expand(grid.shape[0], 1, -1)
+        return torch.cat([grid, newline], dim=1).flatten(0, 1)
+
+    def embed(self, input_ids: Tensor, image_features: Tensor | None) -> Tensor:
+        """Token embeddings (B, T, H) with image features (I, H) at the `<image>` positions, in order."""
+        embeds = self.model.embed_tokens(input_ids)
+        if image_features is None:
+            return embeds
+        places = (input_ids == self.config.image_token_id).unsqueeze(-1)
+        return embeds.masked_scatter(places, image_features.to(embeds.dtype))
+
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        past_key_values: Cache | None = None,
+        inputs_embeds: Tensor | None = None,
+        labels: Tensor | None = None,
+        label_rows: Tensor | None = None,
+        views: dict[int, Tensor] | None = None,
+        image_layouts: list[ImageLayout] | None = None,
+        image_features: Tensor | None = None,
+        use_cache: bool | None = None,
+        logits_to_keep: int | Tensor = 0,
+        output_hidden_states: bool | None = None,
+        num_items_in_batch: Tensor | int | None = None,
+        **kwargs: Any,
+    ) -> CausalLMOutputWithPast:
+        """
+        Args:
+            input_ids: (B, T); each image is a run of `<image>` tokens, one per feature.
+            attention_mask: (B, past + T), 0 on padding (either side). Leave it out for right-padded training
+                batches: no token sees the padding after it, and plain causal attention is faster.
+            position_ids: (B, T); by default counted from the first token that is not padding.
+            labels: (B, T), -100 where nothing is to be learnt.
+            label_rows: (R,) flat indices b*T + t whose next token has a label. With it the vocabulary head runs
+                on these rows only, and `logits` are (R, V); without it on all, and `logits` are (B, T, V).
+            views, image_layouts: see `encode_images`.
+            image_features: (I, H) made by `encode_images` before; then views are not needed.
+            logits_to_keep: last rows to compute logits for; 0 all.
+            num_items_in_batch: labels of the whole optimiser step, to average over accumulation steps exactly.
+        Returns:
+            loss (scalar, mean cross entropy, plus the router's loss where the config asks for it), logits,
+            past_key_values, hidden_states (embeddings, then each layer's output, then the final norm's).
+        """
+        if inputs_embeds is None:
+            if image_features is None and views:
+                image_features = self.encode_images(views, image_layouts or [])
+            inputs_embeds = self.embed(input_ids, image_features)
+        if use_cache is None:
+            use_cache = not self.training and labels is None
+        if use_cache and past_key_values is None:
+            past_key_values = DynamicCache(config=self.config)
+        balance: list[Tensor] | None = [] if self.config.router_aux_loss_alpha and labels is not None else None
+        hidden, states = self._decode(
+            inputs_embeds, attention_mask, position_ids, past_key_values, balance, bool(output_hidden_states)
+        )
+        loss = None
+        if labels is None:
+            kept = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) else logits_to_keep
+            logits = self.lm_head(hidden[:, kept])
+        else:
+            loss, logits = self._loss(hidden, labels, label_rows, num_items_in_batch)
+            if balance:
+                loss = loss + self.config.router_aux_loss_alpha * torch.stack(balance).sum()
+        return CausalLMOutputWithPast(loss=loss, logits=logits, past_key_values=past_key_values, hidden_states=states)
+
+    def _decode(
+        self,
+        x: Tensor,
+        attention_mask: Tensor | None,
+        position_ids: Tensor | None,
+        cache: Cache | None,
+        balance: list[Tensor] | None,
+        keep_states: bool,
+    ) -> tuple[Tensor, tuple[Tensor, ...] | None]:
+        """(B, T, H) embeddings → (B, T, H) after the final norm, and the residual stream where asked for."""
+        sizes = self.config.decoder_sizes
+        past = cache.get_seq_length() if cache is not None else 0
+        length = x.shape[1]
+        if position_ids is None:
+            if attention_mask is None:
+                position_ids = torch.arange(past, past + length, device=x.device)[None]
+            else:
+                position_ids = (attention_mask.cumsum(-1) - 1).clamp(min=0)[:, past : past + length]
+        rotary = rotary_tables(position_ids, sizes.head_dim, sizes.rope_theta, x.dtype)
+        mask = attention_mask_4d(attention_mask, length, past)
+        mask = mask.to(x.device) if mask is not None else None
+        states = [x]
+        for layer in self.model.layers:
+            x = layer(x, rotary, mask, cache, balance)
+            states.append(x)
+        x = self.model.norm(x)
+        return x, (*states, x) if keep_states else None
+
+    def _loss(
+        self, hidden: Tensor, labels: Tensor, label_rows: Tensor | None, items: Tensor | int | None
+    ) -> tuple[Tensor, Tensor]:
+        """Cross entropy of the next token, in float32."""
+        if label_rows is not None:
+            logits = self.lm_head(hidden.flatten(0, 1)[label_rows])  # (R, V)
+            rows, targets = logits, labels.flatten()[label_rows + 1]
+        else:
+            logits = self.lm_head(hidden)  # (B, T, V)
+            rows, targets = logits[:, :-1].flatten(0, 1), labels[:, 1:].flatten()
+        if items is None:
+            return F.cross_entropy(rows.float(), targets, ignore_index=-100), logits
+        return F.cross_entropy(rows.float(), targets, ignore_index=-100, reduction="sum") / items, logits
+
+    def prepare_inputs_for_generation(self, input_ids: Tensor, **kwargs: Any) -> dict[str, Any]:
+        """Images go in with the prompt; later steps have them in the cache."""
+        inputs = super().prepare_inputs_for_generation(input_ids, **kwargs)
+        cache = kwargs.get("past_key_values")
+        if cache is not None and cache.get_seq_length() > 0:
+            for name in ("views", "image_layouts", "image_features"):
+                inputs[name] = None
+        return inputs
+
+    def save_pretrained(self, save_directory: str | PathLike[str], **kwargs: Any) -> None:
+        """Writes the folder in hub layout: per-expert tensor names, `config.json`. Other options are not needed."""
+        from ocrsmith.model.weights import save_model
+
+        save_model(self, save_directory, state_dict=kwargs.get("state_dict"))
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: str | PathLike[str], *args: Any, **kwargs: Any) -> OcrModel:
+        """Loads a folder in hub layout, a hub id, or "nano"; takes `dtype` and `device`."""
+        from ocrsmith.model.weights import load_model
+
+        return load_model(
+            str(pretrained_model_name_or_path),
+            dtype=kwargs.get("dtype") or torch.float32,
+            device=kwargs.get("device", "cpu"),
+        )
+
+
+def grid_of(tokens: Tensor, columns: int, rows: int) -> Tensor:
+    """Lays out tiles row by row: (columns*rows, g*g, H) → (rows*g, columns*g, H)."""
+    side = int(tokens.shape[1] ** 0.5)
+    tiles = tokens.view(rows, columns, side, side, -1).transpose(1, 2)  # (rows, g, columns, g, H)
+    return tiles.reshape(rows * side, columns * side, -1)
