@@ -1,0 +1,1 @@
+"""The DeepSeek-OCR family: network, processor, weights, adapters. Needs torch."""

@@ -1,13 +1,13 @@
 """The model's sizes, read from a `config.json` in the original hub layout.
 
-The file's `language_config`, `vision_config` and `projector_config` stay plain dicts, so that what was read is
-written back unchanged; `decoder_sizes`, `sam_sizes` and `clip_sizes` are their typed views, with the defaults of the published
-code for what the file leaves out.
+The file's `language_config`, `vision_config` and `projector_config` stay plain dicts, so that what was read
+is written back unchanged; `decoder_sizes`, `sam_sizes` and `clip_sizes` are their typed views, with the
+defaults of the published code for what the file leaves out.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from transformers import PreTrainedConfig
@@ -106,12 +106,19 @@ class OcrConfig(PreTrainedConfig):
         self.vision_config = dict(vision_config or {})
         self.projector_config = dict(projector_config or {})
         self.router_aux_loss_alpha = router_aux_loss_alpha
+        self.image_token_id = image_token_id
+        self.check()
         decoder = self.decoder_sizes
         if image_token_id is None:
-            image_token_id = 128815 if decoder.vocab_size > 128815 else decoder.vocab_size - 1
-        self.image_token_id = image_token_id
-        # What transformers (generation, caches) looks for at the top level; the hub's file repeats it there too.
-        for name in ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "max_position_embeddings"):
+            self.image_token_id = 128815 if decoder.vocab_size > 128815 else decoder.vocab_size - 1
+        # What transformers (generation, caches) looks for at the top level; the hub's file repeats it there.
+        for name in (
+            "vocab_size",
+            "hidden_size",
+            "num_hidden_layers",
+            "num_attention_heads",
+            "max_position_embeddings",
+        ):
             kwargs[name] = getattr(decoder, name)
         kwargs["num_key_value_heads"] = decoder.num_attention_heads
         kwargs.setdefault("bos_token_id", 0)
@@ -120,7 +127,6 @@ class OcrConfig(PreTrainedConfig):
         kwargs.setdefault("tie_word_embeddings", False)
         kwargs.pop("auto_map", None)  # points at remote code, which is never run
         super().__init__(**kwargs)
-        self.check()
 
     @property
     def decoder_sizes(self) -> DecoderSizes:
@@ -139,33 +145,62 @@ class OcrConfig(PreTrainedConfig):
 
     def check(self) -> None:
         """Raises `WeightsError` where the sizes contradict one another or ask for what this model is not."""
-        decoder, sam, clip, language = self.decoder_sizes, self.sam_sizes, self.clip_sizes, self.language_config
-        problems = []
-        if decoder.hidden_size % decoder.num_attention_heads:
-            problems.append(
-                f"hidden_size {decoder.hidden_size} is not a multiple of num_attention_heads "
-                f"{decoder.num_attention_heads}"
-            )
-        if decoder.num_experts_per_tok > decoder.n_routed_experts:
-            problems.append(
-                f"num_experts_per_tok {decoder.num_experts_per_tok} exceeds n_routed_experts {decoder.n_routed_experts}"
-            )
-        if sam.downsample_channels[1] != clip.width:
-            problems.append(f"SAM hands {sam.downsample_channels[1]} channels to a CLIP of width {clip.width}")
-        if language.get("use_mla") or language.get("kv_lora_rank"):
-            problems.append("multi-head latent attention (use_mla) is not DeepSeek-OCR's decoder")
-        if language.get("num_key_value_heads", decoder.num_attention_heads) != decoder.num_attention_heads:
-            problems.append("grouped-query attention (num_key_value_heads) is not DeepSeek-OCR's decoder")
-        if language.get("topk_method", "greedy") != "greedy":
-            problems.append(f"topk_method {language['topk_method']!r} is not supported (greedy is)")
-        if self.projector_config.get("projector_type", "linear") != "linear":
-            problems.append(f"projector_type {self.projector_config['projector_type']!r} is not supported (linear is)")
+        problems = self._impossible_sizes() or self._contradictions() + self._foreign_traits()
         if problems:
             raise WeightsError(
                 "The config is not one of a DeepSeek-OCR model: " + "; ".join(problems) + ".",
-                place=f"{self.name_or_path or 'config'}/config.json",
+                place="config.json",
                 mend="use the config.json that came with the weights",
             )
+
+    def _impossible_sizes(self) -> list[str]:
+        may_be_zero = ("first_k_dense_replace",)
+        return [
+            f"{name} {value!r} is not a positive number"
+            for sizes in (self.decoder_sizes, self.sam_sizes, self.clip_sizes)
+            for name, value in asdict(sizes).items()
+            if not isinstance(value, bool | tuple)
+            and not (isinstance(value, int | float) and (value > 0 or (value == 0 and name in may_be_zero)))
+        ]
+
+    def _contradictions(self) -> list[str]:
+        decoder, sam, clip = self.decoder_sizes, self.sam_sizes, self.clip_sizes
+        problems = [
+            f"{what} {width} is not a multiple of its {heads} heads"
+            for what, width, heads in (
+                ("hidden_size", decoder.hidden_size, decoder.num_attention_heads),
+                ("SAM's width", sam.width, sam.heads),
+                ("CLIP's width", clip.width, clip.heads),
+            )
+            if width % heads
+        ]
+        chosen, experts = decoder.num_experts_per_tok, decoder.n_routed_experts
+        if chosen > experts:
+            problems.append(f"num_experts_per_tok {chosen} exceeds n_routed_experts {experts}")
+        image, vocabulary = self.image_token_id, decoder.vocab_size
+        if image is not None and not 0 <= image < vocabulary:
+            problems.append(f"image_token_id {image} is outside the vocabulary of {vocabulary}")
+        if sam.downsample_channels[1] != clip.width:
+            problems.append(f"SAM hands {sam.downsample_channels[1]} channels to a CLIP of width {clip.width}")
+        return problems
+
+    def _foreign_traits(self) -> list[str]:
+        language, heads = self.language_config, self.decoder_sizes.num_attention_heads
+        problems = []
+        if language.get("use_mla") or language.get("kv_lora_rank"):
+            problems.append("multi-head latent attention (use_mla) is not DeepSeek-OCR's decoder")
+        if (language.get("num_key_value_heads") or heads) != heads:
+            problems.append("grouped-query attention (num_key_value_heads) is not DeepSeek-OCR's decoder")
+        for values, name, only in (
+            (language, "topk_method", "greedy"),
+            (language, "scoring_func", "softmax"),
+            (language, "hidden_act", "silu"),
+            (language, "rope_scaling", None),
+            (self.projector_config, "projector_type", "linear"),
+        ):
+            if (values.get(name) or only) != only:
+                problems.append(f"{name} {values[name]!r} is not supported ({only} is)")
+        return problems
 
 
 def _known(values: dict[str, Any], sizes: type) -> dict[str, Any]:

@@ -67,7 +67,9 @@ class Attention(nn.Module):
         self.v_proj = nn.Linear(sizes.hidden_size, sizes.hidden_size, bias=False)
         self.o_proj = nn.Linear(sizes.hidden_size, sizes.hidden_size, bias=False)
 
-    def forward(self, x: Tensor, rotary: tuple[Tensor, Tensor], mask: Tensor | None, cache: Cache | None) -> Tensor:
+    def forward(
+        self, x: Tensor, rotary: tuple[Tensor, Tensor], mask: Tensor | None, cache: Cache | None
+    ) -> Tensor:
         batch, length, _ = x.shape
         q, k, v = (
             proj(x).view(batch, length, -1, self.head_dim).transpose(1, 2)  # (B, h, T, d)
@@ -123,22 +125,25 @@ def rotate(x: Tensor, rotary: tuple[Tensor, Tensor]) -> Tensor:
     return x * cos + torch.cat([-second, first], dim=-1) * sin
 
 
-def attention_mask_4d(attention_mask: Tensor | None, length: int, past: int) -> Tensor | None:
+def attention_mask_4d(
+    attention_mask: Tensor | None, length: int, past: int, device: torch.device
+) -> Tensor | None:
     """Which keys each new token may see: bool (B, 1, T, K), or None where plain causal attention is meant.
 
     Args:
         attention_mask: (B, past + T), 1 for tokens and 0 for padding on either side; None without padding.
         length: T, the number of new tokens.
         past: the number of tokens already in the cache.
+        device: where the mask is wanted.
     """
     if attention_mask is None:
         if past == 0 or length == 1:
             return None
-        keys = torch.arange(past + length)
+        keys = torch.arange(past + length, device=device)
         return (keys[None, :] <= keys[past:, None])[None, None]
     total = past + length
-    keys = torch.arange(total, device=attention_mask.device)
+    keys = torch.arange(total, device=device)
     causal = keys[None, :] <= keys[past:, None]  # (T, K)
     itself = keys[None, :] == keys[past:, None]  # a padding row sees itself: no softmax over nothing
-    visible = attention_mask[:, None, None, :total].bool()
+    visible = attention_mask[:, None, None, :total].to(device).bool()
     return (causal & visible) | itself

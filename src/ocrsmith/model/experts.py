@@ -13,9 +13,14 @@ from torch import Tensor, nn
 
 from ocrsmith.model.config import DecoderSizes
 
+GROUPED_DTYPES = (torch.float32, torch.bfloat16, torch.float16)
+"""What `torch.nn.functional.grouped_mm` computes in."""
+
 
 def grouped_linear(x: Tensor, weight: Tensor, offsets: Tensor) -> Tensor:
     """Multiplies each group of rows with its expert's matrix, without a Python loop over experts.
+
+    Like `nn.Linear`, it computes in autocast's dtype where that is on.
 
     Args:
         x: (M, in), rows sorted by expert.
@@ -24,9 +29,16 @@ def grouped_linear(x: Tensor, weight: Tensor, offsets: Tensor) -> Tensor:
     Returns:
         (M, out).
     """
-    if hasattr(F, "grouped_mm"):
-        return F.grouped_mm(x, weight.transpose(1, 2), offs=offsets)
-    return grouped_linear_plain(x, weight, offsets)
+    device, out_features = x.device.type, weight.shape[1]
+    if torch.is_autocast_enabled(device):
+        dtype = torch.get_autocast_dtype(device)
+        x, weight = x.to(dtype), weight.to(dtype)
+    if not hasattr(F, "grouped_mm") or device not in ("cpu", "cuda") or x.dtype not in GROUPED_DTYPES:
+        return grouped_linear_plain(x, weight, offsets)
+    unit = 16 // x.element_size()  # the kernel wants rows of a multiple of 16 bytes
+    if (lack_in := -x.shape[1] % unit) | (lack_out := -out_features % unit):
+        x, weight = F.pad(x, (0, lack_in)), F.pad(weight, (0, lack_in, 0, lack_out))
+    return F.grouped_mm(x, weight.transpose(1, 2), offs=offsets)[:, :out_features]
 
 
 def grouped_linear_plain(x: Tensor, weight: Tensor, offsets: Tensor) -> Tensor:
@@ -35,7 +47,9 @@ def grouped_linear_plain(x: Tensor, weight: Tensor, offsets: Tensor) -> Tensor:
     Reads `offsets` on the host, hence waits for the device.
     """
     ends = offsets.tolist()
-    parts = [x[start:end] @ weight[e].t() for e, (start, end) in enumerate(zip([0, *ends[:-1]], ends, strict=True))]
+    parts = [
+        x[start:end] @ weight[e].t() for e, (start, end) in enumerate(zip([0, *ends[:-1]], ends, strict=True))
+    ]
     return torch.cat(parts)
 
 
@@ -85,7 +99,8 @@ class Router(nn.Module):
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """(N, H) → scores of all experts (N, E), chosen indices (N, k), their weights (N, k), largest first."""
-        scores = F.linear(x.float(), self.weight.float()).softmax(dim=-1)
+        with torch.autocast(x.device.type, enabled=False):
+            scores = F.linear(x.float(), self.weight.float()).softmax(dim=-1)
         weights, indices = scores.topk(self.sizes.num_experts_per_tok, dim=-1)
         if self.sizes.norm_topk_prob:
             weights = weights / (weights.sum(dim=-1, keepdim=True) + 1e-20)
@@ -106,5 +121,7 @@ def balance_loss(scores: Tensor, indices: Tensor, batch: int) -> Tensor:
     experts = scores.shape[-1]
     chosen = indices.view(batch, -1)  # (B, T*k)
     share = torch.zeros(batch, experts, device=scores.device, dtype=scores.dtype)
-    share = share.scatter_add(1, chosen, torch.ones_like(chosen, dtype=scores.dtype)) * (experts / chosen.shape[1])
+    share = share.scatter_add(1, chosen, torch.ones_like(chosen, dtype=scores.dtype)) * (
+        experts / chosen.shape[1]
+    )
     return (share * scores.view(batch, -1, experts).mean(dim=1)).sum(dim=1).mean()

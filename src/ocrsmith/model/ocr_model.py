@@ -21,7 +21,7 @@ from ocrsmith.model.experts import GroupedExperts, Router
 from ocrsmith.model.vision import ClipEmbeddings, DeepEncoder, SamAttention, SamEncoder
 
 ImageLayout = tuple[int, int, int, int]
-"""(side of the global view, side of a tile, tile columns, tile rows) of one image; no tiles: the last three 0."""
+"""(side of the global view, side of a tile, tile columns, tile rows) of an image; without tiles three zeros."""
 
 
 class Backbone(DeepEncoder):
@@ -43,9 +43,9 @@ class OcrModel(PreTrainedModel, GenerationMixin):
     config_class = OcrConfig
     base_model_prefix = "model"
     main_input_name = "input_ids"
-    input_modalities = ("image", "text")
+    input_modalities = ["image", "text"]  # noqa: RUF012
     supports_gradient_checkpointing = True
-    _no_split_modules = ("DecoderLayer", "SamBlock", "ClipBlock")
+    _no_split_modules = ["DecoderLayer", "SamBlock", "ClipBlock"]  # noqa: RUF012
     _supports_sdpa = True
     _supports_flash_attn = False
 
@@ -57,12 +57,12 @@ class OcrModel(PreTrainedModel, GenerationMixin):
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
-        """Normal, 0.02; position tables and separators too, so that a fresh model can learn where things are."""
+        """Normal, 0.02; position tables too, so that a fresh model can learn where things are."""
         std = 0.02
         if isinstance(module, nn.Linear | nn.Conv2d | nn.Embedding | Router):
             module.weight.normal_(0, std)
-            if getattr(module, "bias", None) is not None:
-                module.bias.zero_()
+            if isinstance(bias := getattr(module, "bias", None), Tensor):
+                bias.zero_()
         elif isinstance(module, GroupedExperts):
             for parameter in module.parameters(recurse=False):
                 parameter.normal_(0, std)
@@ -80,7 +80,7 @@ class OcrModel(PreTrainedModel, GenerationMixin):
     def get_input_embeddings(self) -> nn.Embedding:
         return self.model.embed_tokens
 
-    def set_input_embeddings(self, value: nn.Embedding) -> None:
+    def set_input_embeddings(self, value: nn.Module) -> None:
         self.model.embed_tokens = value
 
     def get_output_embeddings(self) -> nn.Linear:
@@ -90,13 +90,21 @@ class OcrModel(PreTrainedModel, GenerationMixin):
         """Runs the DeepEncoder over all views of a batch, one pass per view size.
 
         Args:
-            views: side S → (N_S, S, S, 3) uint8, or (N_S, 3, S, S) normalised floats. Within a size, images come
-                in order, the tiles of one (row by row) before its global view.
+            views: side S → (N_S, S, S, 3) uint8, or (N_S, 3, S, S) normalised floats. Within a size, images
+                come in order, the tiles of one (row by row) before its global view.
             image_layouts: one per image, in order.
         Returns:
             (I, H): for every image its tile rows, then its global rows, each row ended by `image_newline`, then
             `view_seperator`.
         """
+        asked: dict[int, int] = dict.fromkeys(views, 0)
+        for view_size, tile_size, columns, rows in image_layouts:
+            asked[view_size] = asked.get(view_size, 0) + 1
+            if columns * rows:
+                asked[tile_size] = asked.get(tile_size, 0) + columns * rows
+        given = {size: len(batch) for size, batch in views.items()}
+        if asked != given:
+            raise ValueError(f"views hold (side: number) {given}, but image_layouts ask for {asked}")
         tokens = {size: self.model(batch.to(self.device)) for size, batch in views.items()}  # (N_S, g*g, H)
         taken = dict.fromkeys(tokens, 0)
 
@@ -123,8 +131,11 @@ class OcrModel(PreTrainedModel, GenerationMixin):
         embeds = self.model.embed_tokens(input_ids)
         if image_features is None:
             return embeds
-        places = (input_ids == self.config.image_token_id).unsqueeze(-1)
-        return embeds.masked_scatter(places, image_features.to(embeds.dtype))
+        places = input_ids == self.config.image_token_id  # (B, T)
+        # Gathered by the running count of placeholders: `masked_scatter` would wait for the device backwards.
+        number = (places.flatten().cumsum(0) - 1).clamp(min=0)
+        features = image_features.to(embeds.dtype).index_select(0, number).view_as(embeds)
+        return torch.where(places.unsqueeze(-1), features, embeds)
 
     def forward(
         self,
@@ -164,6 +175,8 @@ class OcrModel(PreTrainedModel, GenerationMixin):
         if inputs_embeds is None:
             if image_features is None and views:
                 image_features = self.encode_images(views, image_layouts or [])
+            if input_ids is None:
+                raise ValueError("input_ids or inputs_embeds must be given")
             inputs_embeds = self.embed(input_ids, image_features)
         if use_cache is None:
             use_cache = not self.training and labels is None
@@ -181,7 +194,9 @@ class OcrModel(PreTrainedModel, GenerationMixin):
             loss, logits = self._loss(hidden, labels, label_rows, num_items_in_batch)
             if balance:
                 loss = loss + self.config.router_aux_loss_alpha * torch.stack(balance).sum()
-        return CausalLMOutputWithPast(loss=loss, logits=logits, past_key_values=past_key_values, hidden_states=states)
+        return CausalLMOutputWithPast(
+            loss=loss, logits=logits, past_key_values=past_key_values, hidden_states=states
+        )
 
     def _decode(
         self,
@@ -202,8 +217,7 @@ class OcrModel(PreTrainedModel, GenerationMixin):
             else:
                 position_ids = (attention_mask.cumsum(-1) - 1).clamp(min=0)[:, past : past + length]
         rotary = rotary_tables(position_ids, sizes.head_dim, sizes.rope_theta, x.dtype)
-        mask = attention_mask_4d(attention_mask, length, past)
-        mask = mask.to(x.device) if mask is not None else None
+        mask = attention_mask_4d(attention_mask, length, past, x.device)
         states = [x]
         for layer in self.model.layers:
             x = layer(x, rotary, mask, cache, balance)
@@ -225,31 +239,32 @@ class OcrModel(PreTrainedModel, GenerationMixin):
             return F.cross_entropy(rows.float(), targets, ignore_index=-100), logits
         return F.cross_entropy(rows.float(), targets, ignore_index=-100, reduction="sum") / items, logits
 
-    def prepare_inputs_for_generation(self, input_ids: Tensor, **kwargs: Any) -> dict[str, Any]:
+    def prepare_inputs_for_generation(self, input_ids: Any, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """Images go in with the prompt; later steps have them in the cache."""
-        inputs = super().prepare_inputs_for_generation(input_ids, **kwargs)
+        inputs = super().prepare_inputs_for_generation(input_ids, *args, **kwargs)  # type: ignore[misc]
         cache = kwargs.get("past_key_values")
         if cache is not None and cache.get_seq_length() > 0:
             for name in ("views", "image_layouts", "image_features"):
                 inputs[name] = None
         return inputs
 
-    def save_pretrained(self, save_directory: str | PathLike[str], **kwargs: Any) -> None:
-        """Writes the folder in hub layout: per-expert tensor names, `config.json`. Other options are not needed."""
+    def save_pretrained(self, save_directory: str | PathLike[str], *args: Any, **kwargs: Any) -> None:
+        """Writes the folder in hub layout (see `save_model`); of the options only `state_dict` counts."""
         from ocrsmith.model.weights import save_model
 
         save_model(self, save_directory, state_dict=kwargs.get("state_dict"))
 
     @classmethod
-    def from_pretrained(cls, pretrained_model_name_or_path: str | PathLike[str], *args: Any, **kwargs: Any) -> OcrModel:
-        """Loads a folder in hub layout, a hub id, or "nano"; takes `dtype` and `device`."""
+    def from_pretrained(
+        cls, pretrained_model_name_or_path: str | PathLike[str] | None, *args: Any, **kwargs: Any
+    ) -> OcrModel:
+        """Loads a folder in hub layout, a hub id, or "nano"; takes `dtype` (or its name) and `device`."""
         from ocrsmith.model.weights import load_model
 
-        return load_model(
-            str(pretrained_model_name_or_path),
-            dtype=kwargs.get("dtype") or torch.float32,
-            device=kwargs.get("device", "cpu"),
-        )
+        dtype = kwargs.get("dtype") or torch.float32
+        if isinstance(dtype, str):
+            dtype = getattr(torch, dtype)
+        return load_model(str(pretrained_model_name_or_path), dtype=dtype, device=kwargs.get("device", "cpu"))
 
 
 def grid_of(tokens: Tensor, columns: int, rows: int) -> Tensor:

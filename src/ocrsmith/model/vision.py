@@ -50,7 +50,10 @@ class Projector(nn.Module):
 
     def __init__(self, config: OcrConfig) -> None:
         super().__init__()
-        self.layers = nn.Linear(config.sam_sizes.downsample_channels[1] + config.clip_sizes.width, config.decoder_sizes.hidden_size)
+        self.layers = nn.Linear(
+            config.sam_sizes.downsample_channels[1] + config.clip_sizes.width,
+            config.decoder_sizes.hidden_size,
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         return self.layers(x)
@@ -159,7 +162,9 @@ class SamAttention(nn.Module):
         columns = relative_table(self.rel_pos_w, width)  # (W, W, d)
         bias_rows = torch.einsum("bnhwd,hkd->bnhwk", grid, rows).flatten(2, 3)  # (B, h, HW, H)
         bias_columns = torch.einsum("bnhwd,wkd->bnhwk", grid, columns).flatten(2, 3)  # (B, h, HW, W)
-        place = key_places(height, width, q.device, q.dtype).expand(batch, self.heads, -1, -1)  # (B, h, HW, H+W)
+        place = key_places(height, width, q.device, q.dtype).expand(
+            batch, self.heads, -1, -1
+        )  # (B, h, HW, H+W)
         q = torch.cat([q * head_dim**-0.5, bias_rows, bias_columns], dim=-1)
         k = torch.cat([k, place], dim=-1)
         fill = -q.shape[-1] % 8  # fused kernels want the same multiple of eight for queries, keys and values
@@ -178,7 +183,9 @@ class ChannelNorm(nn.Module):
         self.bias = nn.Parameter(torch.zeros(channels))
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.layer_norm(x.permute(0, 2, 3, 1), self.weight.shape, self.weight, self.bias, 1e-6).permute(0, 3, 1, 2)
+        return F.layer_norm(x.permute(0, 2, 3, 1), self.weight.shape, self.weight, self.bias, 1e-6).permute(
+            0, 3, 1, 2
+        )
 
 
 def key_places(height: int, width: int, device: torch.device, dtype: torch.dtype) -> Tensor:
@@ -203,7 +210,11 @@ def resize_positions(table: Tensor, height: int, width: int) -> Tensor:
     if table.shape[1:3] == (height, width):
         return table
     resized = F.interpolate(
-        table.permute(0, 3, 1, 2).float(), size=(height, width), mode="bicubic", antialias=True, align_corners=False
+        table.permute(0, 3, 1, 2).float(),
+        size=(height, width),
+        mode="bicubic",
+        antialias=True,
+        align_corners=False,
     )
     return resized.permute(0, 2, 3, 1).to(table.dtype)
 
@@ -243,7 +254,7 @@ class ClipEmbeddings(nn.Module):
     def __init__(self, sizes: ClipSizes) -> None:
         super().__init__()
         self.class_embedding = nn.Parameter(torch.zeros(sizes.width))
-        # In the checkpoint, never used: SAM's map stands in for the patches. Kept so that a round trip is exact.
+        # In the checkpoint, never used: SAM's map stands in for the patches. Kept for an exact round trip.
         self.patch_embedding = nn.Conv2d(3, sizes.width, sizes.patch_size, stride=sizes.patch_size, bias=False)
         self.patch_embedding.requires_grad_(False)
         self.position_embedding = nn.Embedding(sizes.grid**2 + 1, sizes.width)

@@ -11,6 +11,7 @@ model in its target dtype plus one tensor.
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 import shutil
@@ -22,7 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import GenerationConfig
 
 from ocrsmith.errors import OutputError, WeightsError
@@ -35,6 +36,10 @@ if TYPE_CHECKING:
 NANO_FOLDER = Path(__file__).parent.parent / "nano" / "weights"
 MAX_SHARD_BYTES = 10 * 2**30
 """The 3B checkpoint is one file of 6.7 GB on the hub, so it is one here."""
+
+SINGLE = "model.safetensors"
+INDEX = "model.safetensors.index.json"
+_WEIGHTS_FILE = re.compile(r"^model(-\d+-of-\d+)?\.safetensors(\.index\.json)?$")
 
 _EXPERT = re.compile(r"^(.*\.mlp\.experts)\.(\d+)\.(gate_proj|up_proj|down_proj)\.weight$")
 _FUSED = re.compile(r"^(.*\.mlp\.experts)\.(gate_proj|up_proj|down_proj)$")
@@ -102,47 +107,58 @@ class StoredTensor:
 
 
 def read_header(file: Path) -> dict[str, StoredTensor]:
-    """Reads a safetensors file's header: eight bytes of length, then JSON (huggingface/safetensors, "Format")."""
-    mend = "download the file again; it is not a complete safetensors file"
+    """Reads a safetensors file's header: eight bytes of length, then JSON (huggingface/safetensors, "Format").
+
+    Errors:
+        WeightsError: the file is cut off, or no safetensors file.
+    """
     total = file.stat().st_size
     with file.open("rb") as stream:
         prefix = stream.read(8)
         length = int.from_bytes(prefix, "little")
         if len(prefix) < 8 or length > min(total - 8, 100 * 2**20):
-            raise WeightsError(f"{file.name} is not a safetensors file ({total} bytes).", place=str(file), mend=mend)
+            raise _broken(file, f"is not a safetensors file ({total} bytes)")
         try:
-            header = json.loads(stream.read(length))
-        except ValueError as error:
-            raise WeightsError(f"{file.name} has a broken header: {error}.", place=str(file), mend=mend) from error
-    tensors = {}
-    for name, entry in header.items():
-        if name == "__metadata__":
-            continue
-        if entry["dtype"] not in DTYPES:
-            raise WeightsError(f"{name} is stored as {entry['dtype']}, which is not supported.", place=str(file))
-        begin, end = entry["data_offsets"]
-        stored = StoredTensor(file, DTYPES[entry["dtype"]], tuple(entry["shape"]), 8 + length + begin, end - begin)
-        if 8 + length + end > total:
-            raise WeightsError(f"{file.name} ends inside the tensor {name}.", place=str(file), mend=mend)
-        tensors[name] = stored
-    return tensors
+            header = dict(json.loads(stream.read(length)))
+        except (ValueError, TypeError) as error:
+            raise _broken(file, f"has a broken header: {error}") from error
+    header.pop("__metadata__", None)
+    return {name: _entry(file, name, entry, 8 + length, total) for name, entry in header.items()}
+
+
+def _entry(file: Path, name: str, entry: Any, data: int, total: int) -> StoredTensor:
+    """One tensor's line of the header; `data` is where the tensors begin in a file of `total` bytes."""
+    try:
+        kind, shape = entry["dtype"], tuple(int(side) for side in entry["shape"])
+        begin, end = (int(offset) for offset in entry["data_offsets"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise _broken(file, f"has a broken header at {name}") from error
+    if kind not in DTYPES:
+        raise WeightsError(
+            f"{name} is stored as {kind}, which is not supported.",
+            place=str(file),
+            mend="use weights in bfloat16, float16 or float32, not quantised ones",
+        )
+    if begin < 0 or end - begin != math.prod(shape) * DTYPES[kind].itemsize:
+        raise _broken(file, f"gives {name} {end - begin} bytes, which is not its shape {shape} in {kind}")
+    if data + end > total:
+        raise _broken(file, f"ends inside the tensor {name}")
+    return StoredTensor(file, DTYPES[kind], shape, data + begin, end - begin)
+
+
+def _broken(file: Path, how: str) -> WeightsError:
+    return WeightsError(
+        f"{file.name} {how}.",
+        place=str(file),
+        mend="download the file again; it is not a complete safetensors file",
+    )
 
 
 def stored_tensors(folder: Path) -> dict[str, StoredTensor]:
-    """All tensors of a model folder, through its index file where it has one."""
-    index = folder / "model.safetensors.index.json"
-    if index.exists():
-        names = sorted(set(json.loads(index.read_text())["weight_map"].values()))
-        missing = [name for name in names if not (folder / name).exists()]
-        if missing:
-            raise WeightsError(
-                f"The index names {', '.join(missing)}, which is not there.",
-                place=str(index),
-                mend="download the missing files",
-            )
-        files = [folder / name for name in names]
-    else:
-        files = sorted(folder.glob("*.safetensors"))
+    """All tensors of a model folder: of `model.safetensors`, or of the shards that the index file names."""
+    if (folder / SINGLE).exists():
+        return read_header(folder / SINGLE)
+    files = _indexed(folder / INDEX) if (folder / INDEX).exists() else sorted(folder.glob("*.safetensors"))
     if not files:
         found = ", ".join(sorted(p.name for p in folder.iterdir())[:8]) or "nothing"
         raise WeightsError(
@@ -152,28 +168,63 @@ def stored_tensors(folder: Path) -> dict[str, StoredTensor]:
         )
     tensors: dict[str, StoredTensor] = {}
     for file in files:
-        tensors.update(read_header(file))
+        header = read_header(file)
+        if twice := sorted(tensors.keys() & header.keys()):
+            raise WeightsError(
+                f"{file.name} holds {len(twice)} tensors that {tensors[twice[0]].file.name} holds too, such as "
+                f"{twice[0]}.",
+                place=str(folder),
+                mend="keep one set of weights in the folder",
+            )
+        tensors.update(header)
     return tensors
+
+
+def _indexed(index: Path) -> list[Path]:
+    """The shards that an index file names."""
+    try:
+        names = sorted(
+            {str(name) for name in json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()}
+        )
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise WeightsError(
+            f"{index.name} is not an index of shards ({type(error).__name__}: {error}).",
+            place=str(index),
+            mend="download the file again",
+        ) from error
+    missing = [name for name in names if not (index.parent / name).exists()]
+    if missing:
+        raise WeightsError(
+            f"The index names {', '.join(missing)}, which is not there.",
+            place=str(index),
+            mend="download the missing files",
+        )
+    return [index.parent / name for name in names]
 
 
 def read_into(stream: BinaryIO, stored: StoredTensor, target: Tensor) -> None:
     """Reads a stored tensor into `target` (same shape), converting the dtype where they differ."""
     direct = target.device.type == "cpu" and target.dtype == stored.dtype and target.is_contiguous()
     buffer = target if direct else torch.empty(stored.shape, dtype=stored.dtype)
-    if stored.size:
-        stream.seek(stored.start)
-        raw = memoryview(buffer.view(-1).view(torch.uint8).numpy())
-        if stream.readinto(raw) != stored.size:  # type: ignore[attr-defined]
-            raise WeightsError(f"{stored.file.name} ended while it was read.", place=str(stored.file))
+    raw = buffer.view(-1).view(torch.uint8).numpy().data
+    stream.seek(stored.start)
+    done = 0
+    while done < stored.size:  # one read hands over 2 GiB at most
+        count = stream.readinto(raw[done:])  # type: ignore[attr-defined]
+        if not count:
+            raise _broken(stored.file, "ended while it was read")
+        done += count
     if not direct:
         target.copy_(buffer)
 
 
-def fill(model: OcrModel, tensors: Mapping[str, StoredTensor], folder: Path) -> None:
-    """Reads all weights into the model, after checking that names and shapes map one to one."""
-    state = model.state_dict()
-    expected = dict(hub_tensors(state))
-    shapes = {name: tuple(tensor.shape) for name, tensor in expected.items()}
+def check_fit(model: OcrModel, tensors: Mapping[str, StoredTensor], folder: Path) -> None:
+    """Checks that names and shapes map one to one; `model` may be on the meta device.
+
+    Errors:
+        WeightsError: lists missing, unexpected and misshaped tensors, eight of each at most.
+    """
+    shapes = {name: tuple(tensor.shape) for name, tensor in hub_tensors(model.state_dict())}
     missing = sorted(set(shapes) - set(tensors))
     unexpected = sorted(set(tensors) - set(shapes))
     misshaped = [
@@ -192,13 +243,18 @@ def fill(model: OcrModel, tensors: Mapping[str, StoredTensor], folder: Path) -> 
             place=str(folder),
             mend="use the config.json that belongs to these weights",
         )
+
+
+def fill(model: OcrModel, tensors: Mapping[str, StoredTensor]) -> None:
+    """Reads all weights into the model, file by file from front to back."""
+    targets = dict(hub_tensors(model.state_dict()))
     by_file: dict[Path, list[str]] = {}
     for name, stored in tensors.items():
         by_file.setdefault(stored.file, []).append(name)
     for file, names in by_file.items():
         with file.open("rb", buffering=0) as stream:
             for name in sorted(names, key=lambda name: tensors[name].start):
-                read_into(stream, tensors[name], expected[name])
+                read_into(stream, tensors[name], targets[name])
 
 
 def read_config(folder: Path) -> OcrConfig:
@@ -210,19 +266,31 @@ def read_config(folder: Path) -> OcrConfig:
         )
     try:
         values = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise WeightsError(f"config.json is not JSON: {error}.", place=str(file)) from error
-    if "language_config" not in values or "vision_config" not in values:
+        if not isinstance(values, dict):
+            raise TypeError("it is not a JSON object")
+        foreign = "language_config" not in values or "vision_config" not in values
+        config = None if foreign else OcrConfig.from_dict(values)
+    except WeightsError as error:
+        raise WeightsError(error.problem, place=str(file), mend=error.mend) from error
+    except Exception as error:  # not JSON, not an object, or a value that transformers' validation refuses
+        raise WeightsError(
+            f"config.json cannot be read as a model's config: {' '.join(str(error).split())}.",
+            place=str(file),
+            mend="use the config.json that came with the weights",
+        ) from error
+    if config is None:
         raise WeightsError(
             f"config.json describes a {values.get('model_type', 'model')!r}, not a DeepSeek-OCR model "
             "(language_config and vision_config are missing).",
             place=str(file),
             mend="use deepseek-ai/DeepSeek-OCR, a folder in its layout, or nano",
         )
-    return OcrConfig.from_dict(values)
+    return config
 
 
-def load_model(name: str, *, dtype: torch.dtype = torch.float32, device: str | torch.device = "cpu") -> OcrModel:
+def load_model(
+    name: str, *, dtype: torch.dtype = torch.float32, device: str | torch.device = "cpu"
+) -> OcrModel:
     """Loads a model for inference or training.
 
     Args:
@@ -233,12 +301,20 @@ def load_model(name: str, *, dtype: torch.dtype = torch.float32, device: str | t
         WeightsError: files missing or broken; tensors missing, unexpected or misshaped (listed).
     """
     folder = resolve_model(name)
-    config = read_config(folder)
-    tensors = stored_tensors(folder)
-    with torch.device("meta"):
-        model = OcrModel(config)
-    model = model.to(dtype).to_empty(device=device)
-    fill(model, tensors, folder)
+    try:
+        config = read_config(folder)
+        tensors = stored_tensors(folder)
+        with torch.device("meta"):
+            model = OcrModel(config)
+        check_fit(model, tensors, folder)
+        model = nn.Module.to(model, dtype).to_empty(device=device)
+        fill(model, tensors)
+    except OSError as error:
+        raise WeightsError(
+            f"The model cannot be read: {error.strerror or error}.",
+            place=str(error.filename or folder),
+            mend="check that the file is whole and that you may read it",
+        ) from error
     model.generation_config = GenerationConfig(
         bos_token_id=config.bos_token_id, eos_token_id=config.eos_token_id, pad_token_id=config.pad_token_id
     )
@@ -255,7 +331,7 @@ def load_processor(name: str) -> OcrProcessor:
 
 
 def resolve_model(name: str) -> Path:
-    """The folder of a model: "nano" is bundled, a folder is itself, anything of the form owner/name is a hub id."""
+    """The folder of a model: "nano" is bundled, a folder is itself, owner/name is a hub id."""
     if name == "nano":
         return NANO_FOLDER
     folder = Path(name).expanduser()
@@ -263,9 +339,11 @@ def resolve_model(name: str) -> Path:
         return folder
     if folder.exists():
         raise WeightsError(
-            f"{name} is a file, not a model folder.", place=name, mend="give the folder that holds config.json"
+            f"{name} is a file, not a model folder.",
+            place=name,
+            mend="give the folder that holds config.json",
         )
-    if not re.fullmatch(r"[\w.-]+/[\w.-]+", name):
+    if name.startswith((".", "~")) or not re.fullmatch(r"[\w.-]+/[\w.-]+", name):
         raise WeightsError(
             f"No model {name!r}: it is no folder and no hub id.",
             place=name,
@@ -279,7 +357,7 @@ def resolve_model(name: str) -> Path:
         raise WeightsError(
             f"The model {name!r} could not be fetched from the hub ({type(error).__name__}).",
             place=name,
-            mend="check the name and the network, or download the folder and give its path",
+            mend="check the name and the network, or give the path of a folder that holds the model",
         ) from error
 
 
@@ -291,7 +369,11 @@ def save_model(
 ) -> None:
     """Writes a model folder in hub layout: `config.json`, `generation_config.json`, `model.safetensors`.
 
-    Files are written under temporary names and renamed when complete.
+    Files are written under temporary names and renamed when complete; then weights that the folder held before
+    under other names (shards) go.
+
+    Errors:
+        OutputError: no permission, disk full.
     """
     target = Path(folder)
     try:
@@ -305,8 +387,12 @@ def save_model(
             (scratch / "config.json").write_text(json.dumps(config, indent=2, default=_plain) + "\n")
             if model.generation_config is not None:
                 model.generation_config.save_pretrained(scratch)
-            for file in sorted(scratch.iterdir()):
+            written = sorted(scratch.iterdir())
+            for file in written:
                 os.replace(file, target / file.name)
+            for file in target.iterdir():  # weights of an earlier save under other names would be read instead
+                if _WEIGHTS_FILE.match(file.name) and file.name not in {other.name for other in written}:
+                    file.unlink()
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
     except OSError as error:
@@ -332,7 +418,7 @@ def _write_shards(folder: Path, tensors: list[tuple[str, Tensor]]) -> None:
         shards[-1].append((name, tensor))
         filled += size
     if len(shards) == 1:
-        write_safetensors(folder / "model.safetensors", shards[0])
+        write_safetensors(folder / SINGLE, shards[0])
         return
     weight_map = {}
     for number, shard in enumerate(shards, start=1):
@@ -341,11 +427,11 @@ def _write_shards(folder: Path, tensors: list[tuple[str, Tensor]]) -> None:
         weight_map.update(dict.fromkeys((name for name, _ in shard), file))
     total = sum(tensor.numel() * tensor.element_size() for _, tensor in tensors)
     index = {"metadata": {"total_size": total}, "weight_map": weight_map}
-    (folder / "model.safetensors.index.json").write_text(json.dumps(index, indent=2) + "\n")
+    (folder / INDEX).write_text(json.dumps(index, indent=2) + "\n")
 
 
 def write_safetensors(file: Path, tensors: list[tuple[str, Tensor]]) -> None:
-    """Writes tensors one after another; the safetensors library would want slices of fused experts copied first."""
+    """Writes tensors one after another; the safetensors library would copy slices of fused experts first."""
     header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
     offset = 0
     for name, tensor in tensors:
@@ -363,4 +449,4 @@ def write_safetensors(file: Path, tensors: list[tuple[str, Tensor]]) -> None:
         stream.write(encoded)
         for _, tensor in tensors:
             flat = tensor.detach().cpu().contiguous().view(-1)
-            stream.write(memoryview(flat.view(torch.uint8).numpy()))
+            stream.write(flat.view(torch.uint8).numpy().data)

@@ -1,0 +1,278 @@
+"""`ocrsmith train`: parse → train → print. Loads torch only when it runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ocrsmith.cli import output
+from ocrsmith.cli.eval import Device, Mode
+from ocrsmith.errors import SettingsError, require
+
+if TYPE_CHECKING:
+    from ocrsmith.datasets import Dataset
+    from ocrsmith.engines.decoding import DecodingSettings
+    from ocrsmith.model.ocr_model import OcrModel
+    from ocrsmith.model.processing import OcrProcessor
+    from ocrsmith.records import PageSample
+    from ocrsmith.training.run import TrainingRun, TrainResult
+    from ocrsmith.training.settings import TrainSettings
+
+
+def train(
+    out: Annotated[Path, typer.Option("-o", "--out", help="Run folder to write.")],
+    model: Annotated[
+        str | None, typer.Option(help="nano, a model folder in hub layout, or a hub id.", show_default=False)
+    ] = None,
+    data: Annotated[
+        Path | None, typer.Option(help="Dataset: its folder or prefix.", show_default=False)
+    ] = None,
+    config: Annotated[
+        Path | None, typer.Option(help="Recipe (YAML); options given here win over it.", show_default=False)
+    ] = None,
+    max_steps: Annotated[int | None, typer.Option(help="Optimiser steps.", show_default="60")] = None,
+    epochs: Annotated[
+        float | None, typer.Option(help="Passes over the data, in place of steps.", show_default=False)
+    ] = None,
+    batch_size: Annotated[
+        int | None, typer.Option(help="Samples that go through the model at once.", show_default="2")
+    ] = None,
+    accumulation: Annotated[
+        int | None, typer.Option(help="Batches of an optimiser step.", show_default="4")
+    ] = None,
+    learning_rate: Annotated[
+        float | None, typer.Option(help="Highest learning rate.", show_default="2e-4")
+    ] = None,
+    lora_r: Annotated[int | None, typer.Option(help="Rank of the adapter.", show_default="16")] = None,
+    eval_every: Annotated[
+        int | None, typer.Option(help="Steps between evaluations.", show_default="a third of the run")
+    ] = None,
+    patience: Annotated[
+        int | None,
+        typer.Option(help="Stop after so many evaluations without a better one.", show_default="never"),
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed.", show_default="3407")] = None,
+    mode: Annotated[Mode | None, typer.Option(help="Resolution mode.", show_default="as the model's")] = None,
+    prompt: Annotated[
+        str | None, typer.Option(help="A prompt with <image>, or its name.", show_default="the dataset's")
+    ] = None,
+    device: Annotated[Device | None, typer.Option(help="Where to train.", show_default="auto")] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="NAME=VALUE", help="Any other option of a recipe, e.g. lora.alpha=32."),
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on from the run's last checkpoint, with its settings.")
+    ] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Throw away what the folder holds of an earlier run.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only say what the run would take: steps, time, memory.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")] = False,
+) -> None:
+    """Fine-tune a model on a dataset with LoRA.
+
+    The best adapter by validation CER ends in RUN/adapter. Ctrl-C stops with a
+    checkpoint, from which --resume goes on.
+    """
+    require("torch", extra="train", why="Fine-tuning")
+    require("peft", extra="train", why="Fine-tuning")
+    chosen = resolve_settings(
+        {
+            **_assignments(settings or []),
+            "model": model,
+            "data": str(data) if data else None,
+            "max_steps": max_steps,
+            "epochs": epochs,
+            "batch_size": batch_size,
+            "accumulation": accumulation,
+            "learning_rate": learning_rate,
+            "eval_every": eval_every,
+            "patience": patience,
+            "seed": seed,
+            "device": device.value if device else None,
+        },
+        {"lora": {"r": lora_r}, "processing": {"mode": mode.value if mode else None, "prompt": prompt}},
+        config=config,
+        run=out if resume else None,
+    )
+    if not dry_run:
+        from ocrsmith.training import run_folder
+
+        run_folder.check(out, chosen, resume=resume, overwrite=overwrite)
+    run = prepare_run(chosen)
+    run.explain()
+    if dry_run:
+        if as_json:
+            output.print_json({"estimate": run.estimate.as_json(), "settings": chosen})
+        return
+    result = run.train(out, resume=resume, overwrite=overwrite)
+    if result.interrupted:
+        _say_how_to_go_on(result)
+        raise KeyboardInterrupt
+    _finish(result, as_json)
+
+
+def resolve_settings(
+    values: Mapping[str, Any], sections: Mapping[str, Any], *, config: Path | None, run: Path | None
+) -> TrainSettings:
+    """Lays options over the recipe, and both over the settings of the run that goes on.
+
+    Args:
+        values: option → value, None where not given; dotted names reach into sections.
+        sections: section → options, likewise.
+        config: recipe.
+        run: the run folder when resuming.
+    """
+    from ocrsmith.settings.base import merge, read_yaml
+    from ocrsmith.training.settings import TrainSettings
+
+    base: dict[str, Any] = {}
+    if run is not None and (run / "settings.yaml").is_file():
+        base = read_yaml(run / "settings.yaml")
+    if config is not None:
+        base = merge(base, read_yaml(config))
+    for layer in (values, sections):
+        base = merge(base, layer)
+    if values.get("max_steps") is not None and values.get("epochs") is None:
+        base["epochs"] = None
+    for name in ("model", "data"):
+        if not base.get(name):
+            raise SettingsError(
+                f"No {name} is given.", place=f"--{name}", mend=f"give --{name}, or `{name}:` in the recipe"
+            )
+        if name == "data" or Path(str(base[name])).expanduser().is_dir():
+            base[name] = str(Path(str(base[name])).expanduser().resolve())
+    return TrainSettings.from_values(base, place=str(config) if config else "the options")
+
+
+def prepare_run(settings: TrainSettings) -> TrainingRun:
+    """Loads model, processor and data, and wires the native engine in as the judge."""
+    from ocrsmith.datasets import open_dataset
+    from ocrsmith.engines.decoding import DecodingSettings
+    from ocrsmith.model.weights import load_model, load_processor
+    from ocrsmith.training.hardware import choose_hardware
+    from ocrsmith.training.run import TrainingRun, run_processor
+
+    dataset = open_dataset(settings.data)
+    hardware = choose_hardware(settings)
+    with output.notes().status(f"Loading {settings.model}"):
+        model = load_model(settings.model, dtype=hardware.dtype, device=hardware.device)
+        processor = run_processor(load_processor(settings.model), settings, model, dataset.prompt)
+    decoding = DecodingSettings()
+    return TrainingRun(
+        model,
+        processor,
+        dataset.table("train"),
+        dataset.table("val"),
+        settings,
+        score=native_score(processor, decoding, settings.eval_max_new_tokens),
+        decoding=decoding.model_dump(mode="json"),
+        provenance={"dataset": _origin(dataset)},
+        console=output.notes(),
+    )
+
+
+def native_score(
+    processor: OcrProcessor, decoding: DecodingSettings, max_new_tokens: int | None = None
+) -> Callable[[OcrModel, Sequence[PageSample]], dict[str, Any]]:
+    """A judge for training: reads pages with the native engine and scores them as `ocrsmith eval` does.
+
+    Args:
+        processor, decoding: as training and serving use them.
+        max_new_tokens: longest answer; None: twice the longest true text and 32, so that an early checkpoint
+            that never ends does not hold the run up. What is cut off counts as an error all the same.
+    """
+    from ocrsmith.engines.base import PageRequest
+    from ocrsmith.engines.native import NativeEngine
+    from ocrsmith.evaluation.metrics import score_page
+    from ocrsmith.evaluation.statistics import summarize
+
+    def score(model: OcrModel, samples: Sequence[PageSample]) -> dict[str, Any]:
+        longest = max(len(processor.tokens.encode_answer(sample.text)) for sample in samples)
+        limit = min(max_new_tokens or 2 * longest + 32, decoding.max_new_tokens)
+        engine = NativeEngine(model, processor, decoding=decoding.model_copy(update={"max_new_tokens": limit}))
+        requests = [
+            PageRequest(sample.id, sample.image, sample.prompt, expected_length=len(sample.text))
+            for sample in samples
+        ]
+        read = {prediction.id: prediction for prediction in engine.read(requests)}
+        scores = [
+            score_page(sample.text, read[sample.id].text, failed=read[sample.id].finish_reason == "error")
+            for sample in samples
+        ]
+        return summarize(
+            scores,
+            [read[sample.id].finish_reason for sample in samples],
+            [sample.group for sample in samples],
+            seconds=sum(prediction.seconds for prediction in read.values()),
+        ).to_json()
+
+    return score
+
+
+def _origin(dataset: Dataset) -> dict[str, Any]:
+    known = dataset.manifest is not None  # computing the hash would read every sample
+    return {"path": str(dataset.path), "content_hash": dataset.content_hash if known else None}
+
+
+def _assignments(pairs: Sequence[str]) -> dict[str, Any]:
+    """`lora.alpha=32` → {"lora": {"alpha": 32}}; values are YAML."""
+    import yaml
+
+    from ocrsmith.settings.base import merge
+
+    values: dict[str, Any] = {}
+    for pair in pairs:
+        name, equals, text = pair.partition("=")
+        try:
+            value = yaml.safe_load(text)
+        except yaml.YAMLError:
+            value = text
+        if not equals or not name.strip():
+            raise SettingsError(f"--set {pair!r} assigns nothing.", place="--set", mend="write NAME=VALUE")
+        nested: dict[str, Any] = {name.strip().split(".")[-1]: value}
+        for part in reversed(name.strip().split(".")[:-1]):
+            nested = {part: nested}
+        values = merge(values, nested)
+    return values
+
+
+def _say_how_to_go_on(result: TrainResult) -> None:
+    if result.checkpoint is None:
+        text = "Stopped before the first checkpoint; the same command with --overwrite begins again."
+    else:
+        text = (
+            f"Stopped after step {result.steps}; kept in {result.checkpoint}.\n"
+            f"To go on: ocrsmith train -o {result.run} --resume"
+        )
+    output.notes().print(text, markup=False, soft_wrap=True)
+
+
+def _finish(result: TrainResult, as_json: bool) -> None:
+    if as_json:
+        output.print_json(
+            {
+                "run": result.run,
+                "adapter": result.adapter,
+                "steps": result.steps,
+                "loss": result.loss,
+                "best": result.best,
+                "seconds": result.seconds,
+                "estimate": result.estimate.as_json(),
+            }
+        )
+        return
+    from ocrsmith.training.estimate import duration
+
+    console = output.console()
+    console.print(f"{result.steps:,} steps in {duration(result.seconds)}")
+    if result.best:
+        name = result.best["metric"]
+        console.print(f"Best validation {name}: {result.best[name]:.2%} at step {result.best['step']}")
+    console.print(f"Adapter: {result.adapter}", markup=False, soft_wrap=True)

@@ -1,0 +1,306 @@
+"""Evaluation folders on disk: the journal of a run under way, predictions.parquet and metrics.json.
+
+    OUT/journal.jsonl         while pages are read: a header, then one line a page, flushed at once
+    OUT/predictions.parquet   when all is done: one row a page, in the dataset's order
+    OUT/metrics.json          figures and provenance
+    OUT/report.html
+
+Finished files are written under a temporary name in the same folder and renamed, so there is never half a file.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import os
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import IO, Any, get_args
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ocrsmith.errors import DataError, OutputError
+from ocrsmith.evaluation.metrics.cer import PageScore, score_page
+from ocrsmith.evaluation.statistics import Metrics, summarize
+from ocrsmith.records import FinishReason, PageSample, Prediction
+
+PREDICTIONS = "predictions.parquet"
+METRICS = "metrics.json"
+REPORT = "report.html"
+COMPARISON = "comparison.json"
+COMPARISON_REPORT = "comparison.html"
+JOURNAL = "journal.jsonl"
+JOURNAL_FORMAT = 1
+
+SCHEMA = pa.schema(
+    [
+        ("id", pa.string()),
+        ("group", pa.string()),
+        ("image_path", pa.string()),
+        ("reference", pa.string()),
+        ("prediction", pa.string()),
+        ("cer", pa.float64()),
+        ("edits", pa.int64()),
+        ("tokens", pa.int64()),
+        ("logprob_mean", pa.float64()),
+        ("logprob_min", pa.float64()),
+        ("confidence", pa.float64()),
+        ("finish_reason", pa.string()),
+        ("error", pa.string()),
+        ("seconds", pa.float64()),
+    ]
+)
+
+
+@dataclass(frozen=True, slots=True)
+class PageResult:
+    """A page, its reference and what an engine read in it. Images stay in the dataset."""
+
+    index: int
+    """Position in the split, from 0."""
+    id: str
+    group: str
+    image_path: str
+    reference: str
+    prediction: str
+    finish_reason: FinishReason
+    tokens: int = 0
+    logprob_mean: float | None = None
+    logprob_min: float | None = None
+    error: str | None = None
+    seconds: float = 0.0
+
+    @classmethod
+    def join(cls, index: int, sample: PageSample, prediction: Prediction) -> PageResult:
+        """Puts a sample and its prediction together."""
+        return cls(
+            index=index,
+            id=sample.id,
+            group=sample.group,
+            image_path=sample.image_path,
+            reference=sample.text,
+            prediction=prediction.text,
+            finish_reason=prediction.finish_reason,
+            tokens=prediction.tokens,
+            logprob_mean=prediction.logprob_mean,
+            logprob_min=prediction.logprob_min,
+            error=prediction.error,
+            seconds=prediction.seconds,
+        )
+
+    @property
+    def score(self) -> PageScore:
+        """The page's score, computed anew on each call."""
+        return score_page(self.reference, self.prediction, failed=self.finish_reason == "error")
+
+    @property
+    def confidence(self) -> float | None:
+        """Geometric mean of the tokens' probabilities, 0 to 1; 0 for a failed page, None if unknown."""
+        if self.finish_reason == "error":
+            return 0.0
+        return None if self.logprob_mean is None else math.exp(self.logprob_mean)
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """A finished evaluation: every page with its score, the figures, and where they come from."""
+
+    results: Sequence[PageResult]
+    scores: Sequence[PageScore]
+    metrics: Metrics
+    provenance: Mapping[str, Any]
+
+    @classmethod
+    def of(cls, results: Sequence[PageResult], provenance: Mapping[str, Any]) -> Evaluation:
+        """Scores the pages. `results`: at least one, in the dataset's order."""
+        scores = [result.score for result in results]
+        metrics = summarize(
+            scores,
+            [result.finish_reason for result in results],
+            [result.group for result in results],
+            seconds=sum(result.seconds for result in results),
+        )
+        return cls(results, scores, metrics, provenance)
+
+
+# --- writing -----------------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def writing(what: Path) -> Iterator[None]:
+    """Turns the operating system's refusals into one clear error."""
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise OutputError(
+            f"Cannot write the evaluation: {reason}.",
+            place=str(what),
+            mend="Choose another folder with -o, free some space there, or change its permissions.",
+        ) from error
+
+
+def prepare_folder(out: Path) -> None:
+    """Makes the evaluation folder and proves that it can be written to, before any page is read.
+
+    Raises:
+        OutputError: it is a file, or cannot be written to.
+    """
+    if out.exists() and not out.is_dir():
+        raise OutputError(
+            "The output is a file, but an evaluation is a folder.",
+            place=str(out),
+            mend="Name a folder with -o.",
+        )
+    with writing(out):
+        out.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=out):
+            pass
+
+
+def write_file(path: Path, write: Callable[[IO[bytes]], object]) -> None:
+    """Writes a file as a whole or not at all: temporary name in the same folder, then rename.
+
+    Raises:
+        OutputError: permission, full disk …
+    """
+    with writing(path):
+        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                write(file)
+                file.flush()
+                os.fsync(file.fileno())
+            os.chmod(name, 0o666 & ~_umask())  # mkstemp gives 0600: too private for a result
+            os.replace(name, path)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                os.unlink(name)
+            raise
+
+
+def write_json(path: Path, value: Mapping[str, Any]) -> None:
+    """Writes a JSON object, readable by people."""
+    text = json.dumps(value, ensure_ascii=False, indent=2, allow_nan=False) + "\n"
+    write_file(path, lambda file: file.write(text.encode()))
+
+
+def save(evaluation: Evaluation, out: Path) -> None:
+    """Writes predictions.parquet, then metrics.json: its presence says that the evaluation is complete."""
+    table = _table(evaluation)
+    write_file(out / PREDICTIONS, lambda file: pq.write_table(table, file, compression="zstd"))
+    write_json(out / METRICS, {**evaluation.metrics.to_json(), "provenance": dict(evaluation.provenance)})
+
+
+def _table(evaluation: Evaluation) -> pa.Table:
+    columns: dict[str, list[Any]] = {name: [] for name in SCHEMA.names}
+    for result, score in zip(evaluation.results, evaluation.scores, strict=True):
+        row = asdict(result) | {"cer": score.cer, "edits": score.edits, "confidence": result.confidence}
+        for name, column in columns.items():
+            column.append(row[name])
+    return pa.table(columns, schema=SCHEMA)
+
+
+# --- reading -----------------------------------------------------------------------------------------------
+
+
+def load(folder: Path) -> Evaluation:
+    """Reads a finished evaluation; the figures are those of metrics.json.
+
+    Raises:
+        DataError: no such folder, not a finished evaluation, or a damaged file.
+    """
+    metrics, provenance = load_metrics(folder)
+    results = load_predictions(folder / PREDICTIONS)
+    if len(results) != metrics.n:
+        raise DataError(
+            f"{PREDICTIONS} has {len(results)} pages, {METRICS} speaks of {metrics.n}.",
+            place=str(folder),
+            mend="Run the evaluation again with --overwrite.",
+        )
+    return Evaluation(results, [result.score for result in results], metrics, provenance)
+
+
+def load_metrics(folder: Path) -> tuple[Metrics, dict[str, Any]]:
+    """Figures and provenance of an evaluation folder. Raises DataError."""
+    path = folder / METRICS
+    if not path.is_file():
+        raise _not_finished(folder)
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        return Metrics.from_json(content), dict(content.get("provenance") or {})
+    except OSError as error:
+        problem = f"It cannot be read: {error.strerror}."
+    except KeyError as error:
+        problem = f"The figure {error} is missing."
+    except (ValueError, TypeError, AttributeError):  # not text, not JSON, or not an object of numbers
+        problem = "This file cannot be read as an evaluation's figures."
+    raise DataError(problem, place=str(path), mend="Run the evaluation again with --overwrite.")
+
+
+def load_predictions(path: Path) -> list[PageResult]:
+    """Reads predictions.parquet. Raises DataError."""
+    try:
+        table = pq.read_table(path)
+    except (OSError, pa.ArrowException) as error:
+        size = path.stat().st_size if path.is_file() else None
+        problem = "It is empty (0 bytes)." if size == 0 else f"It cannot be read ({_first_line(error)})."
+        raise DataError(problem, place=str(path), mend="Run the evaluation again with --overwrite.") from error
+    names = [field.name for field in fields(PageResult) if field.name != "index"]
+    missing = [name for name in names if name not in table.column_names]
+    if missing:
+        raise DataError(
+            f"Columns are missing: {', '.join(missing)}.",
+            place=str(path),
+            mend="Give a folder written by `ocrsmith eval`.",
+        )
+    rows = table.select(names).to_pylist()
+    return [check_result({**row, "index": index}, path, index + 1) for index, row in enumerate(rows)]
+
+
+def _not_finished(folder: Path) -> DataError:
+    if not folder.exists():
+        return DataError(
+            "No such evaluation folder.", place=str(folder), mend="Run `ocrsmith eval … -o FOLDER`."
+        )
+    if (folder / JOURNAL).is_file():
+        return DataError(
+            "This evaluation is not finished.",
+            place=str(folder),
+            mend="Run the same `ocrsmith eval` command again: it goes on where it stopped.",
+        )
+    return DataError(
+        f"This is not an evaluation folder: it has no {METRICS}.",
+        place=str(folder),
+        mend="Give a folder written by `ocrsmith eval`.",
+    )
+
+
+def check_result(row: Mapping[str, Any], path: Path, line: int) -> PageResult:
+    """A record from a file, checked. Raises DataError."""
+    try:
+        result = PageResult(**row)
+        texts = (result.id, result.group, result.image_path, result.reference, result.prediction)
+        good = all(isinstance(text, str) for text in texts) and result.finish_reason in get_args(FinishReason)
+        good = good and isinstance(result.index, int) and isinstance(result.seconds, (int, float))
+    except TypeError:
+        good = False
+    if not good:
+        raise DataError(
+            "This is not a page's result.", place=f"{path}, line {line}", mend="Start afresh with --overwrite."
+        )
+    return result
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

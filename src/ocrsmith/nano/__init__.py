@@ -1,0 +1,1 @@
+"""The nano base model: a small DeepSeek-OCR trained from scratch on rendered text."""
