@@ -29,7 +29,7 @@ class PageSample:
     text: str
     """The reference, NFC not enforced: exactly as the source has it, without surrounding white space."""
     group: str = ""
-    """The document it belongs to; samples of one group stay on one side of a split. Empty: a group of its own."""
+    """The document it belongs to; a group stays on one side of a split. Empty: a group of its own."""
     source: str = ""
     """The source (file or folder) it was imported from."""
     prompt: str | None = None

@@ -120,7 +120,7 @@ except OutputError as error:
 def test_a_full_disk_leaves_no_half_file(tmp_path: Path, room: int, left: set[str] | None) -> None:
     words = [sys.executable, "-c", FULL_DISK, str(tmp_path), str(Path(__file__).parent), str(room)]
     done = subprocess.run(words, capture_output=True, text=True, check=True)
-    assert "Cannot write the evaluation: File too large." in done.stdout
+    assert "The disk is full: File too large." in done.stdout
     assert str(tmp_path) in done.stdout
     names = {path.name for path in tmp_path.iterdir()}
     assert not [name for name in names if name.endswith(".part")]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -63,6 +65,18 @@ def refused(model_folder, dataset, tmp_path, capsys):  # noqa: F811
         (["--set", "lora.targets=[everything]"], "lora.targets.0 = 'everything'"),
         (["--set", "lerning_rate=1"], "Unknown option 'lerning_rate'"),
         (["--set", "nothing"], "assigns nothing"),
+        (["--set", "learning_rate=null"], "learning_rate = None: input should be a valid number"),
+        (["--set", "lora=16"], "lora = 16"),
+        (["--set", "lora.alpha=.inf"], "lora.alpha = inf: input should be a finite number"),
+        (["--epochs", "1"], "max_steps and epochs exclude each other"),
+        (["--set", "epochs=1"], "max_steps and epochs exclude each other"),
+        (["--resume", "--overwrite"], "--resume and --overwrite exclude each other"),
+        (["--patience", "0"], "patience = 0"),
+        (["--eval-every", "-3"], "eval_every = -3"),
+        (["--seed", "-1"], "seed = -1"),
+        (["--lora-r", "0"], "lora.r = 0"),
+        (["--lora-r", "many"], "--lora-r"),
+        (["--set", "processing.min_tiles=8", "--set", "processing.max_tiles=4"], "min_tiles = 8 is above"),
         (["--set", "precision=fp16", "--device", "cpu"], "precision = 'fp16'"),
         (["--prompt", "Read this."], "has no <image>"),
         (["--mode", "huge"], "--mode"),
@@ -152,6 +166,34 @@ def test_a_full_disk_in_the_middle_keeps_the_last_checkpoint(
     assert "Traceback" not in err
     assert [path.name for path in (out / "checkpoints").iterdir()] == ["checkpoint-1"]
     assert not (out / "adapter").exists()
+
+
+SMALL_DISK = """
+import resource, signal, sys, torch
+from ocrsmith.cli.main import main
+real = torch.save
+def save(value, path, *args, **kwargs):  # the optimiser's state is the largest file of a checkpoint
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))  # a write beyond it fails, as on a full disk
+    real(value, path, *args, **kwargs)
+torch.save = save
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def test_a_disk_that_fills_up_under_the_optimisers_state_is_told(model_folder, dataset, tmp_path):  # noqa: F811
+    out = tmp_path / "run"
+    command = ["train", "--model", str(model_folder), "--data", str(dataset), "-o", str(out)]
+    done = subprocess.run(
+        [sys.executable, "-c", SMALL_DISK, *command, "--max-steps", "1", "--device", "cpu"],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 2, done.stderr
+    assert "The disk is full: No space left on device." in done.stderr
+    assert "Traceback" not in done.stderr
+    assert list((out / "checkpoints").iterdir()) == []
 
 
 def test_a_dataset_with_one_sample(model_folder, source, tmp_path, capsys):  # noqa: F811

@@ -23,7 +23,7 @@ from transformers import PreTrainedTokenizerFast
 from ocrsmith.cli import main as cli
 from ocrsmith.engines.base import Engine, PageRequest
 from ocrsmith.engines.decoding import DecodingSettings
-from ocrsmith.engines.native import LOOP_TOKENS, NativeEngine, choose_device, folder_hash
+from ocrsmith.engines.native import LOOP_TOKENS, NativeEngine, PageFeatures, choose_device, folder_hash
 from ocrsmith.errors import AdapterError, InputError, SettingsError, WeightsError
 from ocrsmith.model.config import OcrConfig
 from ocrsmith.model.lora import add_lora, save_adapter
@@ -321,6 +321,26 @@ def test_reading_leaves_training_mode_as_it_was(processor: OcrProcessor) -> None
 
 def test_nothing_to_read_is_nothing(model: OcrModel, processor: OcrProcessor) -> None:
     assert list(NativeEngine(model, processor).read([])) == []
+
+
+def test_features_are_kept_for_the_next_reading_up_to_a_limit(model: OcrModel, processor: OcrProcessor) -> None:
+    passes: list[int] = []
+    hook = model.model.sam_model.register_forward_pre_hook(lambda _, views: passes.append(len(views[0])))
+    expected = read(NativeEngine(model, processor, decoding=FREE, batch_size=2), requests())
+    passes.clear()
+    features = PageFeatures(2**20)
+    for _ in range(2):
+        found = read(NativeEngine(model, processor, decoding=FREE, batch_size=2, features=features), requests())
+        assert {name: page.text for name, page in found.items()} == {
+            name: page.text for name, page in expected.items()
+        }
+    assert passes == [2, 2, 1]  # the second reading adds nothing
+    assert 0 < features.room < 2**20
+    full = PageFeatures(0)
+    read(NativeEngine(model, processor, decoding=FREE, features=full), requests())
+    read(NativeEngine(model, processor, decoding=FREE, features=full), requests())
+    assert passes == [2, 2, 1, 5, 5]
+    hook.remove()
 
 
 def test_describe_tells_settings_and_runtime_apart(model: OcrModel, processor: OcrProcessor) -> None:

@@ -13,8 +13,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from ocrsmith.errors import DataError, OutputError, SettingsError
-from ocrsmith.evaluation import Metrics, evaluate, load, store
+from ocrsmith.evaluation import Metrics, evaluate, load
 from ocrsmith.evaluation.journal import differences
+from ocrsmith.settings.files import write_file
 
 MakePages = Callable[..., Any]
 MakeEngine = Callable[..., Any]
@@ -224,6 +225,6 @@ def test_files_replace_older_ones_as_a_whole(tmp_path: Path) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        store.write_file(target, half)
+        write_file(target, half)
     assert target.read_text() == "old"
     assert list(tmp_path.iterdir()) == [target]

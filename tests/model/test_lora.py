@@ -21,6 +21,8 @@ from ocrsmith.model.lora import add_lora, load_adapter, merge_adapter, reload_ad
 from ocrsmith.model.ocr_model import OcrModel
 from ocrsmith.settings import LoraSettings
 
+from .test_ocr_model import waits_of
+
 VISION = {
     "image_size": 64,
     "width": {
@@ -269,6 +271,35 @@ def test_merged_outputs_equal_the_adapters(tmp_path, dtype, tolerance):
     assert {*load_file(tmp_path / "merged/model.safetensors")} >= {
         "model.layers.1.mlp.experts.3.gate_proj.weight"
     }
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
+@pytest.mark.parametrize("autocast", [True, False], ids=["autocast", "no autocast"])
+@pytest.mark.parametrize("rank", [3, 8])
+def test_a_float32_adapter_trains_on_a_base_in_half_precision(dtype, autocast, rank):
+    """As on a GPU: base in bf16 or fp16, adapter in float32, autocast in training but not in evaluations."""
+    losses, found = [], []
+    for wanted in (torch.float32, dtype):
+        adapted = add_lora(tiny_model().to(wanted), LoraSettings(r=rank))
+        randomise(adapted)
+        with torch.autocast("cpu", dtype, enabled=autocast and wanted == dtype):
+            loss = adapted(input_ids=ids(), labels=ids()).loss
+        loss.backward()
+        losses.append(loss.item())
+        grads = {name: p.grad for name, p in adapted.named_parameters() if p.requires_grad}
+        assert {grad.dtype for grad in grads.values()} == {torch.float32}
+        found.append(torch.cat([grad.flatten() for grad in grads.values()]))
+    assert losses[1] == pytest.approx(losses[0], rel=0.05)
+    assert F.cosine_similarity(*found, dim=0) > 0.9
+
+
+def test_a_step_with_an_adapter_never_waits_for_the_device():
+    adapted = add_lora(tiny_model(), LoraSettings(r=4, dropout=0.1)).train()
+    labels = ids()
+    batch = {"input_ids": ids(), "labels": labels, "label_rows": torch.arange(10)}
+    outputs = []
+    assert waits_of(lambda: outputs.append(adapted(**batch))) == []
+    assert waits_of(outputs[0].loss.backward) == []
 
 
 def test_disabling_the_adapter_gives_the_base():

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from ocrsmith.errors import WeightsError
+from ocrsmith.errors import SettingsError, WeightsError
 from ocrsmith.model.ocr_model import OcrModel, grid_of
 
 from ..parity.tiny import IMAGE_TOKEN, image_tokens, random_views, relative_difference, tiny_model
@@ -363,6 +363,8 @@ def test_save_pretrained_and_from_pretrained(tmp_path: Path) -> None:
     assert OcrModel.from_pretrained(tmp_path, dtype=torch.float16).dtype == torch.float16
     with pytest.raises(WeightsError):
         OcrModel.from_pretrained(tmp_path / "elsewhere")
+    with pytest.raises(SettingsError, match="no dtype 'nonsense'"):
+        OcrModel.from_pretrained(tmp_path, dtype="nonsense")
 
 
 def test_embeddings_can_be_asked_for_and_replaced() -> None:

@@ -496,7 +496,7 @@ class TestFolders:
     def test_unwritable_folder(self, tokenizer, tmp_path: Path) -> None:
         target = tmp_path / "file"
         target.write_text("kept")
-        with pytest.raises(OutputError, match="Cannot write 'file'"):
+        with pytest.raises(OutputError, match="'file' cannot be written"):
             processor_of(tokenizer).save_pretrained(target)
         assert target.read_text() == "kept"
 

@@ -14,7 +14,7 @@ from pydantic import Field
 
 from ocrsmith.errors import OutputError, SettingsError
 from ocrsmith.settings import LoraSettings, Settings
-from ocrsmith.settings.base import merge, read_yaml
+from ocrsmith.settings.base import merge, read_yaml, without_none
 from ocrsmith.settings.files import new_folder, write_text
 from ocrsmith.settings.provenance import environment, file_sha256, versions
 
@@ -76,11 +76,19 @@ def test_all_wrong_values_are_told_at_once():
     assert "kind = 'c'" in str(error.value)
 
 
-def test_overrides_win_none_changes_nothing_sections_merge():
-    base = {"a": 1, "section": {"x": 1, "y": 2}}
-    assert merge(base, {"a": None, "section": {"y": 3, "x": None}}) == {"a": 1, "section": {"x": 1, "y": 3}}
-    assert merge({}, {"section": {"x": None, "y": 1}}) == {"section": {"y": 1}}
-    assert base == {"a": 1, "section": {"x": 1, "y": 2}}
+def test_overrides_win_and_sections_merge():
+    base = {"a": 1, "b": 2, "section": {"x": 1, "y": 2}}
+    assert merge(base, {"a": None, "section": {"y": 3}}) == {"a": None, "b": 2, "section": {"x": 1, "y": 3}}
+    assert merge(base, {"section": None})["section"] is None
+    assert merge({}, {"section": {"y": 1}}) == {"section": {"y": 1}}
+    assert base == {"a": 1, "b": 2, "section": {"x": 1, "y": 2}}
+
+
+def test_options_that_were_not_given_are_left_out():
+    assert without_none({"a": None, "b": 0, "section": {"x": None}, "other": {"x": None, "y": False}}) == {
+        "b": 0,
+        "other": {"y": False},
+    }
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from ocrsmith.model.config import OcrConfig
 from ocrsmith.model.ocr_model import OcrModel
 from ocrsmith.model.processing import OcrProcessor, ProcessingSettings
 from ocrsmith.records import PageSample
+from ocrsmith.training.hardware import choose_hardware
 from ocrsmith.training.run import TrainingRun, run_processor
 from ocrsmith.training.settings import TrainSettings
 
@@ -147,7 +148,7 @@ def make_run(make_model, processor):
             **options,
         }
         settings = TrainSettings.from_values(values)
-        model = make_model()
+        model = make_model().to(choose_hardware(settings).dtype)  # as `load_model` would load it
         return TrainingRun(
             model,
             run_processor(processor, settings, model),

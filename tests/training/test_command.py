@@ -13,9 +13,11 @@ import pytest
 import yaml
 
 from ocrsmith.cli.main import main
-from ocrsmith.cli.train import native_score, resolve_settings
+from ocrsmith.cli.train import _features_bytes, native_score, resolve_settings
 from ocrsmith.engines.decoding import DecodingSettings
 from ocrsmith.errors import SettingsError
+from ocrsmith.settings import LoraSettings
+from ocrsmith.training.settings import ProcessingOverrides, TrainSettings
 
 from .conftest import digits
 
@@ -78,7 +80,7 @@ def test_a_recipe_with_options_over_it(model_folder, dataset, tmp_path):
     "recipe", sorted((Path(__file__).parents[2] / "recipes").glob("*.yaml")), ids=lambda p: p.stem
 )
 def test_every_recipe_is_valid(recipe, tmp_path):
-    chosen = resolve_settings({"data": str(tmp_path)}, {}, config=recipe, run=None)
+    chosen = resolve_settings({"data": str(tmp_path)}, config=recipe)
     assert chosen.data == str(tmp_path)
 
 
@@ -115,8 +117,56 @@ def test_the_judge_counts_cut_off_and_failed_pages(make_model, processor):
     assert figures["cer"]["max"] >= 1
 
 
+def test_later_judgements_encode_no_image_again(make_model, processor, monkeypatch):
+    model, samples = make_model(), digits(3)
+    passes = []
+    hook = model.model.sam_model.register_forward_hook(lambda *_: passes.append(1))
+    plain = native_score(processor, DecodingSettings(), 4)
+    keeping = native_score(processor, DecodingSettings(), 4, features_bytes=2**20)
+    expected = plain(model, samples)["cer"]
+    assert [keeping(model, samples)["cer"] for _ in range(3)] == [expected] * 3
+    assert len(passes) == 2  # one of `plain`, one of `keeping`
+    hook.remove()
+
+
+def test_validation_images_are_encoded_anew_where_the_encoder_is_trained():
+    def kept(**options):
+        return _features_bytes(TrainSettings.from_values({"model": "m", "data": "d", **options}))
+
+    assert kept() == 4 * 2**30
+    assert kept(cache_features="off") == kept(lora={"targets": ["projector"]}) == 0
+
+
+def test_set_reaches_every_option_and_null_unsets(tmp_path):
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text("model: nano\npatience: 2\nepochs: 3\n")
+
+    def resolve(*assignments, **options):
+        values = {"data": str(tmp_path), "max_steps": None, **options}
+        return resolve_settings(values, assignments=assignments, config=recipe)
+
+    assert resolve("eval_samples=null", "patience=null").eval_samples is None
+    assert resolve("patience=null").patience is None
+    chosen = resolve("max_steps=5", "lora.r=8", "learning_rate=2e-4", lora={"r": None})
+    assert (chosen.max_steps, chosen.epochs, chosen.lora.r, chosen.learning_rate) == (5, None, 8, 2e-4)
+    assert resolve("lora.r=8", lora={"r": 4}).lora.r == 4
+
+
+def test_help_names_every_option_of_a_recipe(capsys):
+    assert main(["train", "--help"]) == 0
+    said = capsys.readouterr().out
+    options = {**TrainSettings.model_fields, "lora-r": None, "mode": None, "prompt": None}
+    for section, fields in (("lora", LoraSettings), ("processing", ProcessingOverrides)):
+        del options[section]
+        options.update({f"{section}.{name}": None for name in fields.model_fields})
+    for name in options.keys() - {"lora.r", "processing.mode", "processing.prompt"}:
+        assert name in said or "--" + name.replace("_", "-") in said, name
+
+
 def test_settings_without_model_or_data_say_so(tmp_path):
     with pytest.raises(SettingsError, match="No model is given"):
-        resolve_settings({"data": str(tmp_path)}, {}, config=None, run=None)
+        resolve_settings({"data": str(tmp_path)})
     with pytest.raises(SettingsError, match="No data is given"):
-        resolve_settings({"model": "nano"}, {}, config=None, run=None)
+        resolve_settings({"model": "nano"})
+    with pytest.raises(SettingsError, match="holds no run to go on with"):
+        resolve_settings({}, run=tmp_path / "nowhere")

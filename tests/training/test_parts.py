@@ -42,6 +42,8 @@ def test_the_defaults_are_the_published_recipe():
     [
         ({"learning_rate": 0}, "learning_rate = 0: input should be greater than 0"),
         ({"batch_size": 0}, "batch_size = 0"),
+        ({"epochs": 0}, "epochs = 0: input should be greater than 0"),
+        ({"cache_gb": float("nan")}, "cache_gb = nan: input should be a finite number"),
         ({"precision": "fp16", "device": "cpu"}, "precision = 'fp16': a CPU trains in fp32 or bf16 only"),
         ({"cache_features": "on", "lora": {"targets": ["vision"]}}, "cache_features = 'on'"),
         ({"lora": {"targets": ["everything"]}}, "lora.targets.0 = 'everything'"),

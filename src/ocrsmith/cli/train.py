@@ -79,12 +79,29 @@ def train(
 
     The best adapter by validation CER ends in RUN/adapter. Ctrl-C stops with a
     checkpoint, from which --resume goes on.
+
+    ocrsmith train --model nano --data lines -o runs/lines
+
+    ocrsmith train --config recipe.yaml --data lines -o runs/lines
+
+    A recipe, and --set, also take: schedule (linear, cosine, constant),
+    warmup_steps, optimizer (auto, adamw, adamw_8bit), weight_decay,
+    max_grad_norm, precision (auto, bf16, fp16, fp32), gradient_checkpointing,
+    cache_features (auto, on, off), cache_gb, group_by_length, workers,
+    eval_samples, eval_max_new_tokens, eval_metric (cer.mean, cer.micro,
+    cer.median), keep_checkpoints, log_every, too_long (exclude, error),
+    lora.alpha, lora.dropout, lora.targets (a list of attention, dense_mlp,
+    shared_experts, routed_experts, vision, projector), processing.min_tiles,
+    processing.max_tiles, processing.alpha (white, drop), processing.max_length.
     """
     require("torch", extra="train", why="Fine-tuning")
     require("peft", extra="train", why="Fine-tuning")
+    if resume and overwrite:
+        raise SettingsError(
+            "--resume and --overwrite exclude each other.", place="--resume", mend="give one of them"
+        )
     chosen = resolve_settings(
         {
-            **_assignments(settings or []),
             "model": model,
             "data": str(data) if data else None,
             "max_steps": max_steps,
@@ -96,8 +113,10 @@ def train(
             "patience": patience,
             "seed": seed,
             "device": device.value if device else None,
+            "lora": {"r": lora_r},
+            "processing": {"mode": mode.value if mode else None, "prompt": prompt},
         },
-        {"lora": {"r": lora_r}, "processing": {"mode": mode.value if mode else None, "prompt": prompt}},
+        assignments=settings or [],
         config=config,
         run=out if resume else None,
     )
@@ -119,36 +138,51 @@ def train(
 
 
 def resolve_settings(
-    values: Mapping[str, Any], sections: Mapping[str, Any], *, config: Path | None, run: Path | None
+    options: Mapping[str, Any],
+    *,
+    assignments: Sequence[str] = (),
+    config: Path | None = None,
+    run: Path | None = None,
 ) -> TrainSettings:
-    """Lays options over the recipe, and both over the settings of the run that goes on.
+    """Lays options over assignments, these over the recipe, all over the settings of the run that goes on.
 
     Args:
-        values: option → value, None where not given; dotted names reach into sections.
-        sections: section → options, likewise.
+        options: option → value, None where not given; sections are mappings.
+        assignments: what --set was given; null is a value there.
         config: recipe.
         run: the run folder when resuming.
+    Raises:
+        SettingsError: an unknown option, a wrong value, or no model or data.
     """
-    from ocrsmith.settings.base import merge, read_yaml
+    from ocrsmith.settings.base import merge, read_yaml, without_none
+    from ocrsmith.training.run_folder import SETTINGS_FILE
     from ocrsmith.training.settings import TrainSettings
 
+    typed = merge(_assignments(assignments), without_none(options))
     base: dict[str, Any] = {}
-    if run is not None and (run / "settings.yaml").is_file():
-        base = read_yaml(run / "settings.yaml")
+    going_on = run is not None and (run / SETTINGS_FILE).is_file()
+    if run is not None and going_on:
+        base = read_yaml(run / SETTINGS_FILE)
     if config is not None:
         base = merge(base, read_yaml(config))
-    for layer in (values, sections):
-        base = merge(base, layer)
-    if values.get("max_steps") is not None and values.get("epochs") is None:
+    base = merge(base, typed)
+    if typed.get("max_steps") is not None:
+        if typed.get("epochs") is not None:
+            raise SettingsError(
+                "max_steps and epochs exclude each other.", place="--max-steps", mend="give one of them"
+            )
         base["epochs"] = None
     for name in ("model", "data"):
         if not base.get(name):
             raise SettingsError(
-                f"No {name} is given.", place=f"--{name}", mend=f"give --{name}, or `{name}:` in the recipe"
+                f"No {name} is given{'' if run is None else f', and {str(run)!r} holds no run to go on with'}.",
+                place=f"--{name}",
+                mend=f"give --{name}, or `{name}:` in the recipe",
             )
         if name == "data" or Path(str(base[name])).expanduser().is_dir():
             base[name] = str(Path(str(base[name])).expanduser().resolve())
-    return TrainSettings.from_values(base, place=str(config) if config else "the options")
+    places = [str(config)] if config else [str(run)] if going_on else []
+    return TrainSettings.from_values(base, place=" or ".join([*places, "the options"]))
 
 
 def prepare_run(settings: TrainSettings) -> TrainingRun:
@@ -171,7 +205,9 @@ def prepare_run(settings: TrainSettings) -> TrainingRun:
         dataset.table("train"),
         dataset.table("val"),
         settings,
-        score=native_score(processor, decoding, settings.eval_max_new_tokens),
+        score=native_score(
+            processor, decoding, settings.eval_max_new_tokens, features_bytes=_features_bytes(settings)
+        ),
         decoding=decoding.model_dump(mode="json"),
         provenance={"dataset": _origin(dataset)},
         console=output.notes(),
@@ -179,7 +215,11 @@ def prepare_run(settings: TrainSettings) -> TrainingRun:
 
 
 def native_score(
-    processor: OcrProcessor, decoding: DecodingSettings, max_new_tokens: int | None = None
+    processor: OcrProcessor,
+    decoding: DecodingSettings,
+    max_new_tokens: int | None = None,
+    *,
+    features_bytes: int = 0,
 ) -> Callable[[OcrModel, Sequence[PageSample]], dict[str, Any]]:
     """A judge for training: reads pages with the native engine and scores them as `ocrsmith eval` does.
 
@@ -187,16 +227,25 @@ def native_score(
         processor, decoding: as training and serving use them.
         max_new_tokens: longest answer; None: twice the longest true text and 32, so that an early checkpoint
             that never ends does not hold the run up. What is cut off counts as an error all the same.
+        features_bytes: most host memory for image features, which later evaluations use again; 0 where the
+            encoder is trained.
     """
     from ocrsmith.engines.base import PageRequest
-    from ocrsmith.engines.native import NativeEngine
+    from ocrsmith.engines.native import NativeEngine, PageFeatures
     from ocrsmith.evaluation.metrics import score_page
     from ocrsmith.evaluation.statistics import summarize
+
+    features = PageFeatures(features_bytes) if features_bytes else None
 
     def score(model: OcrModel, samples: Sequence[PageSample]) -> dict[str, Any]:
         longest = max(len(processor.tokens.encode_answer(sample.text)) for sample in samples)
         limit = min(max_new_tokens or 2 * longest + 32, decoding.max_new_tokens)
-        engine = NativeEngine(model, processor, decoding=decoding.model_copy(update={"max_new_tokens": limit}))
+        engine = NativeEngine(
+            model,
+            processor,
+            decoding=decoding.model_copy(update={"max_new_tokens": limit}),
+            features=features,
+        )
         requests = [
             PageRequest(sample.id, sample.image, sample.prompt, expected_length=len(sample.text))
             for sample in samples
@@ -214,6 +263,12 @@ def native_score(
         ).to_json()
 
     return score
+
+
+def _features_bytes(settings: TrainSettings) -> int:
+    if settings.cache_features == "off" or settings.lora.trains_vision:
+        return 0
+    return int(settings.cache_gb * 2**30)
 
 
 def _origin(dataset: Dataset) -> dict[str, Any]:

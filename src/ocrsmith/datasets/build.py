@@ -24,7 +24,7 @@ from ocrsmith.datasets.content_hash import combine, sample_digest
 from ocrsmith.datasets.groups import GroupIndex, GroupRule
 from ocrsmith.datasets.importers import Candidate, Source, find_source
 from ocrsmith.datasets.ledger import Ledger, describe
-from ocrsmith.datasets.output import new_folder, writing
+from ocrsmith.datasets.output import new_folder
 from ocrsmith.datasets.schema import CARD_FILE, DATA_FOLDER, LEDGER_FILE
 from ocrsmith.datasets.settings import BuildSettings
 from ocrsmith.datasets.shards import ShardWriter, Staging
@@ -32,6 +32,7 @@ from ocrsmith.datasets.split import SplitPlan, assign_splits
 from ocrsmith.datasets.summary import BuildSummary, Distribution, find_notes
 from ocrsmith.errors import DataError
 from ocrsmith.records import SPLITS, Excluded, PageSample, SplitName
+from ocrsmith.settings.files import writing
 
 Progress = Callable[[str, int, int | None], None]
 """Called with the phase (`read`, `write`), how many are done, and how many there are if that is known."""

@@ -7,8 +7,8 @@ from collections import Counter
 from pathlib import Path
 from types import TracebackType
 
-from ocrsmith.datasets.output import writing
 from ocrsmith.records import Excluded
+from ocrsmith.settings.files import writing
 
 REASONS: dict[str, str] = {
     "missing": "the image is not there",

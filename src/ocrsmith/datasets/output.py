@@ -6,7 +6,6 @@ work before (an error, Ctrl-C, a full disk) removes the temporary folder and lea
 
 from __future__ import annotations
 
-import errno
 import os
 import shutil
 import tempfile
@@ -16,6 +15,7 @@ from pathlib import Path
 
 from ocrsmith.datasets.schema import CARD_FILE, DATA_FOLDER, FORMAT_NAME, LEDGER_FILE, MANIFEST_FILE
 from ocrsmith.errors import OutputError
+from ocrsmith.settings.files import umask, writing
 
 _OURS = {MANIFEST_FILE, LEDGER_FILE, CARD_FILE, DATA_FOLDER}
 
@@ -44,7 +44,7 @@ def new_folder(target: Path, *, overwrite: bool) -> Iterator[Path]:
             if exists:
                 _replace_content(temporary, target)
             else:
-                temporary.chmod(0o777 & ~_umask())  # mkdtemp gives no access to others
+                temporary.chmod(0o777 & ~umask())  # mkdtemp gives no access to others
                 temporary.rename(target)
         done = True
     finally:
@@ -90,29 +90,6 @@ def check_target(target: Path, *, overwrite: bool) -> None:
         )
 
 
-@contextmanager
-def writing(place: Path) -> Iterator[None]:
-    """Turns errors of the file system into an `OutputError` that says what to do."""
-    try:
-        yield
-    except OSError as error:
-        code = error.errno or _code_in_text(str(error))
-        if code in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            problem, mend = "The disk is full", "Free some space, or choose a folder on another disk with -o."
-        elif code in (errno.EACCES, errno.EPERM, errno.EROFS):
-            problem, mend = "There is no permission to write", "Choose a folder that you may write to with -o."
-        else:
-            problem, mend = "It cannot be written", "Choose another folder with -o."
-        raise OutputError(f"{problem}: {error.strerror or error}.", place=str(place), mend=mend) from error
-
-
-def _code_in_text(text: str) -> int | None:
-    """The error number that Arrow puts into its message."""
-    if "[errno 28]" in text.lower() or "No space left" in text:
-        return errno.ENOSPC
-    return errno.EFBIG if "File too large" in text else None
-
-
 def _make_parents(folder: Path) -> list[Path]:
     """Makes missing folders; gives those that it made, deepest first."""
     missing: list[Path] = []
@@ -139,12 +116,6 @@ def _replace_content(temporary: Path, target: Path) -> None:
         for origin, destination in reversed(moved):
             destination.rename(origin)
         raise
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
 
 
 def _listing(names: list[str]) -> str:

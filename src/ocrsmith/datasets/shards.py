@@ -14,9 +14,9 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ocrsmith.datasets.output import writing
 from ocrsmith.datasets.schema import SCHEMA, to_batch
 from ocrsmith.records import PageSample
+from ocrsmith.settings.files import writing
 
 ROW_GROUP_ROWS = 128
 ROW_GROUP_BYTES = 4 << 20

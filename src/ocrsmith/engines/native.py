@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -62,6 +62,7 @@ class NativeEngine:
         decoding: DecodingSettings | None = None,
         batch_size: int | None = None,
         origin: Mapping[str, Any] | None = None,
+        features: PageFeatures | None = None,
     ) -> None:
         """
         Args:
@@ -70,15 +71,14 @@ class NativeEngine:
             decoding: None takes the defaults.
             batch_size: pages decoded at a time; None chooses by device.
             origin: names and hashes of model and adapter, for `describe`.
+            features: keeps image features by page, for pages that are read again while the encoder stays as it
+                is, as in evaluations during training.
 
         Raises:
             SettingsError: the batch size is below 1, or a whitelisted token is none of the tokenizer's.
             InputError: the tokenizer belongs to another model.
         """
-        if batch_size is not None and batch_size < 1:
-            raise SettingsError(
-                f"The batch size is {batch_size}.", place="--batch-size", mend="Give 1 or more."
-            )
+        _check_batch_size(batch_size)
         if processor.tokens.image != model.config.image_token_id:
             raise InputError(
                 f"The tokenizer's <image> is {processor.tokens.image}, "
@@ -94,6 +94,7 @@ class NativeEngine:
         self.batch_size = batch_size or BATCH_SIZES.get(self.device.type, 16)
         self.context = int(model.config.decoder_sizes.max_position_embeddings)
         self._origin = dict(origin or {})
+        self._features = features
 
     @classmethod
     def load(
@@ -123,10 +124,7 @@ class NativeEngine:
             WeightsError, AdapterError, InputError: model or adapter are missing, damaged or do not fit.
             SettingsError: a wrong option value.
         """
-        if batch_size is not None and batch_size < 1:
-            raise SettingsError(
-                f"The batch size is {batch_size}.", place="--batch-size", mend="Give 1 or more."
-            )
+        _check_batch_size(batch_size)
         place, number = choose_device(device, dtype)
         folder = resolve_model(model)
         if adapter is not None:
@@ -221,13 +219,19 @@ class NativeEngine:
     def _generate(self, pages: Sequence[_Page]) -> list[Prediction]:
         begin = time.perf_counter()
         batch = self.processor.collate([page.encoded for page in pages], padding_side="left")
+        network: Any = self.model
+        if self._features is not None:
+            views, layouts = batch.pop("views"), batch.pop("image_layouts")
+            batch["image_features"] = self._features.of(
+                [(page.request.id, page.encoded.num_image_tokens) for page in pages],
+                lambda: network.encode_images(views, layouts),
+            )
         inputs = {name: _to(value, self.device) for name, value in batch.items()}
         prompt = inputs["input_ids"].shape[1]
         eos, pad = self.processor.tokens.eos, self.processor.tokens.pad
         loop_control = self.decoding.loop_control(self.processor.tokenizer, prompt_length=prompt)
         recorder = _LogprobRecorder(loop_control)
         stop = _PageStop(prompt, [page.limit for page in pages], eos=eos, pad=pad)
-        network: Any = self.model
         output = network.generate(
             **inputs,
             generation_config=GenerationConfig(
@@ -273,6 +277,31 @@ class NativeEngine:
             logprob_mean=sum(values) / len(values) if values else None,
             logprob_min=min(values) if values else None,
         )
+
+
+class PageFeatures:
+    """Image features by page id, in host memory up to a limit."""
+
+    def __init__(self, limit_bytes: int) -> None:
+        self.room = limit_bytes
+        """Bytes that may still be used."""
+        self._kept: dict[str, Tensor] = {}
+
+    def of(self, pages: Sequence[tuple[str, int]], encode: Callable[[], Tensor]) -> Tensor:
+        """Features (I, H) of a batch.
+
+        Args:
+            pages: id and number of image tokens of each page.
+            encode: makes the features of the whole batch; called where those of a page are not known.
+        """
+        if all(name in self._kept for name, _ in pages):
+            return torch.cat([self._kept[name] for name, _ in pages])
+        rows: Tensor = encode()
+        for (name, _), part in zip(pages, rows.split([count for _, count in pages]), strict=True):
+            if name not in self._kept and part.nbytes <= self.room:
+                self._kept[name] = part.to("cpu", copy=True)
+                self.room -= part.nbytes
+        return rows
 
 
 @dataclass(slots=True)

@@ -16,6 +16,7 @@ from ocrsmith.evaluation.report import render_comparison
 from ocrsmith.evaluation.statistics import Interval, Metrics, paired_interval, summarize
 from ocrsmith.evaluation.store import Evaluation, PageResult, load
 from ocrsmith.records import SPLITS
+from ocrsmith.settings.files import write_text
 
 Verdict = Literal["better", "worse", "unclear"]
 
@@ -209,7 +210,7 @@ def save_comparison(comparison: Comparison, out: Path, *, names: tuple[str, str]
     store.prepare_folder(out)
     page = render_comparison(comparison, names, lambda ids: _images(comparison.provenance_a, ids))
     store.write_json(out / store.COMPARISON, comparison.to_json())
-    store.write_file(out / store.COMPARISON_REPORT, lambda file: file.write(page.encode()))
+    write_text(out / store.COMPARISON_REPORT, page)
 
 
 def _images(provenance: Mapping[str, Any], ids: Sequence[str]) -> dict[str, bytes]:

@@ -15,6 +15,7 @@ from ocrsmith.evaluation.report import render_evaluation
 from ocrsmith.evaluation.statistics import METHODS, Metrics
 from ocrsmith.evaluation.store import Evaluation, PageResult
 from ocrsmith.records import SPLITS, PageSample, SplitName
+from ocrsmith.settings.files import write_text, writing
 from ocrsmith.settings.provenance import environment
 
 EvaluationProgress = Callable[[int, int], None]
@@ -85,7 +86,7 @@ def evaluate(
         progress(total, total)
     if not (out / store.REPORT).is_file():
         page = render_evaluation(finished, lambda ids: find_images(dataset, split, ids))
-        store.write_file(out / store.REPORT, lambda file: file.write(page.encode()))
+        write_text(out / store.REPORT, page)
     return finished.metrics
 
 
@@ -148,7 +149,7 @@ def _settings(
 
 def _discard(out: Path) -> None:
     for name in (store.METRICS, store.PREDICTIONS, store.REPORT, store.JOURNAL):
-        with store.writing(out / name):
+        with writing(out / name):
             (out / name).unlink(missing_ok=True)
 
 

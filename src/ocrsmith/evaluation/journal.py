@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from ocrsmith.errors import OutputError
-from ocrsmith.evaluation.store import JOURNAL_FORMAT, PageResult, check_result, writing
+from ocrsmith.evaluation.store import JOURNAL_FORMAT, PageResult, check_result
+from ocrsmith.settings.files import writing
 
 _END_MEND = (
     "Give the settings of the stopped run, choose another folder with -o, or start afresh with --overwrite."

@@ -10,15 +10,13 @@ Finished files are written under a temporary name in the same folder and renamed
 
 from __future__ import annotations
 
-import contextlib
 import json
 import math
-import os
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import IO, Any, get_args
+from typing import Any, get_args
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -27,6 +25,7 @@ from ocrsmith.errors import DataError, OutputError
 from ocrsmith.evaluation.metrics.cer import PageScore, score_page
 from ocrsmith.evaluation.statistics import Metrics, summarize
 from ocrsmith.records import FinishReason, PageSample, Prediction
+from ocrsmith.settings.files import write_file, write_text, writing
 
 PREDICTIONS = "predictions.parquet"
 METRICS = "metrics.json"
@@ -130,20 +129,6 @@ class Evaluation:
 # --- writing -----------------------------------------------------------------------------------------------
 
 
-@contextlib.contextmanager
-def writing(what: Path) -> Iterator[None]:
-    """Turns the operating system's refusals into one clear error."""
-    try:
-        yield
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise OutputError(
-            f"Cannot write the evaluation: {reason}.",
-            place=str(what),
-            mend="Choose another folder with -o, free some space there, or change its permissions.",
-        ) from error
-
-
 def prepare_folder(out: Path) -> None:
     """Makes the evaluation folder and proves that it can be written to, before any page is read.
 
@@ -162,31 +147,10 @@ def prepare_folder(out: Path) -> None:
             pass
 
 
-def write_file(path: Path, write: Callable[[IO[bytes]], object]) -> None:
-    """Writes a file as a whole or not at all: temporary name in the same folder, then rename.
-
-    Raises:
-        OutputError: permission, full disk …
-    """
-    with writing(path):
-        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
-        try:
-            with os.fdopen(descriptor, "wb") as file:
-                write(file)
-                file.flush()
-                os.fsync(file.fileno())
-            os.chmod(name, 0o666 & ~_umask())  # mkstemp gives 0600: too private for a result
-            os.replace(name, path)
-        except BaseException:
-            with contextlib.suppress(OSError):
-                os.unlink(name)
-            raise
-
-
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
     """Writes a JSON object, readable by people."""
     text = json.dumps(value, ensure_ascii=False, indent=2, allow_nan=False) + "\n"
-    write_file(path, lambda file: file.write(text.encode()))
+    write_text(path, text)
 
 
 def save(evaluation: Evaluation, out: Path) -> None:
@@ -298,9 +262,3 @@ def check_result(row: Mapping[str, Any], path: Path, line: int) -> PageResult:
 
 def _first_line(error: Exception) -> str:
     return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

@@ -12,7 +12,6 @@ import math
 from typing import Any, cast
 
 import torch
-import torch.nn.functional as F
 from peft import LoraConfig
 from peft.tuners.lora import LoraLayer
 from peft.tuners.tuners_utils import check_adapters_to_merge
@@ -98,19 +97,12 @@ class LoraGroupedExperts(nn.Module, LoraLayer):
         for adapter in self.active_adapters:
             if adapter not in self.lora_A:
                 continue
-            a, b = self._in_step(*self.matrices(adapter, name), x)
-            inner = grouped_linear(self.lora_dropout[adapter](x), a, offsets)  # (M, r)
+            # The adapter may be float32 on a base in half precision, and a grouped GEMM takes one dtype only:
+            # that of `y`, which is autocast's where it is on, else the base's.
+            a, b = (matrix.to(y.dtype) for matrix in self.matrices(adapter, name))
+            inner = grouped_linear(self.lora_dropout[adapter](x.to(y.dtype)), a, offsets)  # (M, r)
             y = y + grouped_linear(inner, b, offsets) * self.scaling[adapter]
         return y
-
-    @staticmethod
-    def _in_step(a: Tensor, b: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
-        """A and B in the dtype of `x`, the rank filled up with zeros to the 16 bytes grouped GEMM wants."""
-        a, b = a.to(x.dtype), b.to(x.dtype)
-        lacking = -a.shape[1] % (16 // x.element_size())
-        if lacking:
-            a, b = F.pad(a, (0, 0, 0, lacking)), F.pad(b, (0, lacking))
-        return a, b
 
     @torch.no_grad()
     def get_delta_weight(self, adapter: str, name: str) -> Tensor:

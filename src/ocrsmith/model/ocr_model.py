@@ -15,6 +15,7 @@ from transformers import GenerationMixin, PreTrainedModel
 from transformers.cache_utils import Cache, DynamicCache
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
+from ocrsmith.errors import SettingsError
 from ocrsmith.model.config import OcrConfig
 from ocrsmith.model.decoder import DecoderLayer, RMSNorm, attention_mask_4d, rotary_tables
 from ocrsmith.model.experts import GroupedExperts, Router
@@ -228,16 +229,16 @@ class OcrModel(PreTrainedModel, GenerationMixin):
     def _loss(
         self, hidden: Tensor, labels: Tensor, label_rows: Tensor | None, items: Tensor | int | None
     ) -> tuple[Tensor, Tensor]:
-        """Cross entropy of the next token, in float32."""
+        """Cross entropy of the next token, and logits; in float32, of which the Trainer would make a copy."""
         if label_rows is not None:
-            logits = self.lm_head(hidden.flatten(0, 1)[label_rows])  # (R, V)
+            logits = self.lm_head(hidden.flatten(0, 1)[label_rows]).float()  # (R, V)
             rows, targets = logits, labels.flatten()[label_rows + 1]
         else:
-            logits = self.lm_head(hidden)  # (B, T, V)
+            logits = self.lm_head(hidden).float()  # (B, T, V)
             rows, targets = logits[:, :-1].flatten(0, 1), labels[:, 1:].flatten()
         if items is None:
-            return F.cross_entropy(rows.float(), targets, ignore_index=-100), logits
-        return F.cross_entropy(rows.float(), targets, ignore_index=-100, reduction="sum") / items, logits
+            return F.cross_entropy(rows, targets, ignore_index=-100), logits
+        return F.cross_entropy(rows, targets, ignore_index=-100, reduction="sum") / items, logits
 
     def prepare_inputs_for_generation(self, input_ids: Any, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """Images go in with the prompt; later steps have them in the cache."""
@@ -258,12 +259,18 @@ class OcrModel(PreTrainedModel, GenerationMixin):
     def from_pretrained(
         cls, pretrained_model_name_or_path: str | PathLike[str] | None, *args: Any, **kwargs: Any
     ) -> OcrModel:
-        """Loads a folder in hub layout, a hub id, or "nano"; takes `dtype` (or its name) and `device`."""
+        """Loads a folder in hub layout, a hub id, or "nano"; takes `dtype` (or its name) and `device`.
+
+        Raises:
+            SettingsError: `dtype` is none.
+            WeightsError: see `load_model`.
+        """
         from ocrsmith.model.weights import load_model
 
         dtype = kwargs.get("dtype") or torch.float32
-        if isinstance(dtype, str):
-            dtype = getattr(torch, dtype)
+        dtype = getattr(torch, dtype, dtype) if isinstance(dtype, str) else dtype
+        if not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
+            raise SettingsError(f"There is no dtype {dtype!r}.", place="dtype", mend="use float32 or bfloat16")
         return load_model(str(pretrained_model_name_or_path), dtype=dtype, device=kwargs.get("device", "cpu"))
 
 

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from ocrsmith.nano.archive_look import Cell
 
 SEED = 1927
-STRENGTH = 1.0
+STRENGTH = 0.75
 DOSSIERS = 40
 LINES = 9
 MOST_BYTES = 6000

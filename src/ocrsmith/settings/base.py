@@ -16,7 +16,7 @@ from ocrsmith.settings.files import write_text
 class Settings(BaseModel):
     """Values with types, ranges and a sentence each; `from_values` and `from_yaml` raise `SettingsError`."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     @classmethod
     def from_values(cls, values: Mapping[str, Any], *, place: str | None = None) -> Self:
@@ -27,9 +27,9 @@ class Settings(BaseModel):
             raise _settings_error(error, place, cls) from error
 
     @classmethod
-    def from_yaml(cls, path: Path, *, overrides: Mapping[str, Any] | None = None) -> Self:
-        """Reads a YAML file; `overrides` (None values ignored, sections merged) win over the file."""
-        return cls.from_values(merge(read_yaml(path), overrides or {}), place=str(path))
+    def from_yaml(cls, path: Path) -> Self:
+        """Reads a YAML file; errors as `from_values` and `read_yaml`."""
+        return cls.from_values(read_yaml(path), place=str(path))
 
     def to_yaml(self) -> str:
         """All values, defaults included, in the order of declaration."""
@@ -75,18 +75,22 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 
 def merge(base: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
-    """`base` with `overrides` laid over it: sections are merged, None in `overrides` changes nothing."""
+    """`base` with `overrides` laid over it, sections merged."""
     merged = dict(base)
     for name, value in overrides.items():
-        if value is None:
-            continue
         below = merged.get(name)
         merged[name] = (
             merge(below, value) if isinstance(value, Mapping) and isinstance(below, Mapping) else value
         )
-        if isinstance(merged[name], Mapping) and not isinstance(below, Mapping):
-            merged[name] = {key: inner for key, inner in merged[name].items() if inner is not None}
     return merged
+
+
+def without_none(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Those options that are not None, and sections that have such: what a user typed."""
+    nested = {
+        name: without_none(value) if isinstance(value, Mapping) else value for name, value in options.items()
+    }
+    return {name: value for name, value in nested.items() if value is not None and value != {}}
 
 
 def _settings_error(error: ValidationError, place: str | None, cls: type[BaseModel]) -> SettingsError:

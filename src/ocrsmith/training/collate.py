@@ -64,11 +64,7 @@ class TrainingSamples(Dataset[TrainingItem]):
         try:
             return self.processor.encode([sample.image], sample.prompt, sample.text)
         except OcrsmithError as error:
-            raise DataError(
-                f"The sample {sample.id!r} cannot be prepared: {error.problem}",
-                place=sample.image_path or sample.source or None,
-                mend="build the dataset again: `ocrsmith data build` leaves such samples out and lists them",
-            ) from error
+            raise cannot_prepare(sample, error) from error
 
 
 class Collator:
@@ -89,6 +85,15 @@ class Collator:
             del batch["views"], batch["image_layouts"]
             batch["image_features"] = torch.cat([self.features(item.index) for item in items])
         return batch
+
+
+def cannot_prepare(sample: PageSample, error: OcrsmithError) -> DataError:
+    """The same error with the sample's name in it."""
+    return DataError(
+        f"The sample {sample.id!r} cannot be prepared: {error.problem}",
+        place=sample.image_path or sample.source or None,
+        mend="build the dataset again: `ocrsmith data build` leaves such samples out and lists them",
+    )
 
 
 def without_images(encoded: Encoded) -> Encoded:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import math
 import os
@@ -20,11 +19,12 @@ import torch
 from torch.utils.checkpoint import checkpoint
 from transformers import set_seed
 
-from ocrsmith.errors import DataError, OcrsmithError, OutputError, TrainingError
+from ocrsmith.errors import DataError, OcrsmithError, TrainingError
 from ocrsmith.model.lora import OcrPeftModel, add_lora
 from ocrsmith.model.ocr_model import OcrModel
 from ocrsmith.model.processing import OcrProcessor, ProcessingSettings
 from ocrsmith.records import PageSample
+from ocrsmith.settings.files import cannot_write
 from ocrsmith.settings.provenance import environment
 from ocrsmith.training import run_folder
 from ocrsmith.training.callbacks import Curves, Interruption, ProgressLine, StopAtNaN
@@ -190,12 +190,8 @@ class TrainingRun:
             except OcrsmithError as error:
                 raise _from_worker(error) from error
             except OSError as error:
-                raise _cannot_write(error, run) from error
-            except Exception as error:
-                # safetensors and torch.save report a full disk in their own words
-                if "No space left" in str(error) or "os error 28" in str(error):
-                    raise _cannot_write(OSError(errno.ENOSPC, "No space left on device"), run) from error
-                raise
+                mend = "free some space or mend the folder's permissions, then go on with --resume"
+                raise cannot_write(error, Path(error.filename or run), mend=mend) from error
 
     def _train(self, run: Path, resumed: Path | None, interruption: Interruption, start: float) -> TrainResult:
         interruption.at_once = True
@@ -379,14 +375,6 @@ def _out_of_memory(settings: TrainSettings) -> TrainingError:
         advice.append("gradient_checkpointing true")
     advice += ["a processing.mode with fewer tokens", "a smaller lora.r"]
     return TrainingError("The GPU's memory ran out.", mend="use " + ", ".join(advice))
-
-
-def _cannot_write(error: OSError, run: Path) -> OutputError:
-    return OutputError(
-        f"Writing into the run folder failed: {error.strerror or error}.",
-        place=str(error.filename or run),
-        mend="free disk space or choose another folder, then go on with --resume",
-    )
 
 
 def _from_worker(error: OcrsmithError) -> OcrsmithError:

@@ -12,7 +12,7 @@ from typing import Any
 
 from ocrsmith.errors import OutputError, SettingsError
 from ocrsmith.records import Excluded
-from ocrsmith.settings.files import cannot_write, new_folder, write_text
+from ocrsmith.settings.files import cannot_write, new_folder, scratch_prefix, write_text, writing
 from ocrsmith.training.settings import TrainSettings, changed_on_resume
 
 SETTINGS_FILE = "settings.yaml"
@@ -40,7 +40,7 @@ def check(run: Path, settings: TrainSettings, *, resume: bool, overwrite: bool) 
     """
     if run.exists() and not run.is_dir():
         raise OutputError(f"{run.name!r} is a file, not a folder.", place=str(run), mend="give another -o")
-    held = {path.name for path in run.iterdir()} if run.is_dir() else set()
+    held = {path.name for path in run.iterdir() if not _is_scratch(path)} if run.is_dir() else set()
     if held and not held <= set(OURS):
         strange = sorted(held - set(OURS))
         raise OutputError(
@@ -56,7 +56,7 @@ def check(run: Path, settings: TrainSettings, *, resume: bool, overwrite: bool) 
                 place=str(run / SETTINGS_FILE),
                 mend="leave those options out, or begin a new run in another folder",
             )
-    elif held and not overwrite and SETTINGS_FILE in held:
+    elif held and not overwrite:
         raise OutputError(
             f"The folder {run.name!r} holds a run already.",
             place=str(run),
@@ -72,23 +72,30 @@ def prepare(run: Path, settings: TrainSettings, *, resume: bool, overwrite: bool
     check(run, settings, resume=resume, overwrite=overwrite)
     if overwrite and not resume:
         discard(run)
-    try:
+    with writing(run):
         run.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise cannot_write(error, run) from error
+        for path in [*run.iterdir(), *(run / "checkpoints").glob(scratch_prefix("checkpoint") + "*")]:
+            if _is_scratch(path):
+                _remove(path)
 
 
 def discard(run: Path) -> None:
     """Throws away what a run wrote, and nothing else."""
-    try:
+    with writing(run):
         for name in OURS:
-            path = run / name
-            if path.is_dir() and not path.is_symlink():
-                shutil.rmtree(path)
-            else:
-                path.unlink(missing_ok=True)
-    except OSError as error:
-        raise cannot_write(error, run) from error
+            _remove(run / name)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _is_scratch(path: Path) -> bool:
+    """Whether it is a temporary file or folder that a killed process left behind."""
+    return path.name.startswith(tuple(scratch_prefix(name) for name in (*OURS, "checkpoint")))
 
 
 def describe(

@@ -57,7 +57,7 @@ class TrainSettings(Settings):
     cache_features: Literal["auto", "on", "off"] = Field(
         default="auto", description="encode each image once; auto: when that is less work and fits"
     )
-    cache_gb: float = Field(default=4.0, gt=0, description="most host memory for cached image features, GB")
+    cache_gb: float = Field(default=4.0, gt=0, description="most host memory for a split's image features, GB")
     group_by_length: bool = Field(default=False, description="batches of like length, for less padding")
     workers: int | None = Field(
         default=None, ge=0, le=256, description="processes that prepare images; None: by the machine"

@@ -11,7 +11,7 @@ from PIL import Image
 from ocrsmith.errors import DataError, ImageError, OcrsmithError
 from ocrsmith.model.processing import OcrProcessor
 from ocrsmith.records import Excluded
-from ocrsmith.training.collate import Samples
+from ocrsmith.training.collate import Samples, cannot_prepare
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,11 +75,7 @@ def survey(
             asked = processor.count_tokens([size], sample.prompt)
             whole = processor.count_tokens([size], sample.prompt, sample.text)
         except OcrsmithError as error:
-            raise DataError(
-                f"The sample {sample.id!r} cannot be prepared: {error.problem}",
-                place=sample.image_path or sample.source or None,
-                mend="build the dataset again: `ocrsmith data build` leaves such samples out and lists them",
-            ) from error
+            raise cannot_prepare(sample, error) from error
         if whole > limit:
             detail = f"{sample.id}: {whole} tokens ({asked} image and prompt), the limit is {limit}"
             too_long.append(Excluded("too_long", detail, sample.image_path, sample.source))

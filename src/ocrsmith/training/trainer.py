@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import os
@@ -91,6 +92,7 @@ def training_arguments(
         label_names=["labels"],
         dataloader_num_workers=workers,
         dataloader_pin_memory=hardware.on_gpu,
+        accelerator_config={"non_blocking": hardware.on_gpu},
         report_to=[],
         disable_tqdm=True,
         log_level="error",
@@ -245,16 +247,25 @@ class OcrTrainer(Trainer):
             self.state.best_model_checkpoint = str(checkpoints / f"checkpoint-{self.state.best_global_step}")
         with new_folder(checkpoints / f"checkpoint-{self.state.global_step}") as scratch:
             self._write_adapter(scratch)
-            self._save_optimizer_and_scheduler(str(scratch))
-            self._save_scaler(str(scratch))
-            self._save_rng_state(str(scratch))
-            self.state.save_to_json(str(scratch / "trainer_state.json"))
+            self._save_state(scratch)
         rotate_checkpoints(
             output_dir=str(checkpoints),
             save_total_limit=self.args.save_total_limit,
             best_model_checkpoint=self.state.best_model_checkpoint,
             use_mtime=False,
         )
+
+    def _save_state(self, folder: Path) -> None:
+        try:
+            self._save_optimizer_and_scheduler(str(folder))
+            self._save_scaler(str(folder))
+            self._save_rng_state(str(folder))
+        except RuntimeError as error:
+            if "inline_container" not in str(error):
+                raise
+            # torch.save's writer: it hides why the system refused, and that is a full disk
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder)) from error
+        self.state.save_to_json(str(folder / "trainer_state.json"))
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         reload_adapter(self.adapted, Path(resume_from_checkpoint))
