@@ -13,7 +13,7 @@ ARGS ?=
 .PHONY: quickstart test lint
 
 quickstart: $(VENV)/.train
-	$(BIN)/ocrsmith quickstart -o quickstart
+	$(BIN)/ocrsmith quickstart -o quickstart --overwrite
 
 test: $(VENV)/.dev
 	$(BIN)/pytest $(ARGS)

@@ -21,7 +21,6 @@ SAMPLE = Path(ocrsmith.nano.__file__).parent / "sample_archive"
 @pytest.fixture(scope="module")
 def faces(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
     """One Latin face that comes with Pillow, for both scripts: enough to draw with."""
-    pytest.importorskip("cv2")
     path = tmp_path_factory.mktemp("fonts") / "face.ttf"
     path.write_bytes(ImageFont.load_default(20).path.getvalue())
     return {"latin": [str(path)], "chinese": [str(path)]}

@@ -5,12 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
-pytest.importorskip("transformers")
-
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from ocrsmith.nano.alphabet import alphabet, hanzi_level1, hanzi_level2

@@ -1,4 +1,4 @@
-"""`ocrsmith quickstart`: the main job on bundled pages, step by step as a user would do it with the commands."""
+"""`ocrsmith quickstart`: the main job on bundled pages, step by step as with the single commands."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ocrsmith.cli import output
+from ocrsmith.cli.progress import PageBar
+from ocrsmith.cli.tables import print_comparison
 from ocrsmith.errors import OutputError, require
+from ocrsmith.settings.files import write_text
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -46,13 +49,15 @@ def quickstart(
     require("peft", extra="train", why="The quickstart")
     started = time.monotonic()
     _clear(out, overwrite=overwrite)
-    console = output.console()
-    dataset = _build(out / "data", console)
-    base = _evaluate(dataset, out / "base", None, "2 of 5  Baseline: how well does nano read it?", console)
-    _train(dataset, out / "run", console)
-    adapter = out / "run" / "adapter"
-    tuned = _evaluate(dataset, out / "tuned", adapter, "4 of 5  The same pages with the adapter", console)
-    comparison = _compare(out, console)
+    try:
+        base, tuned, comparison = _run(out)
+    except KeyboardInterrupt:
+        output.notes().print(
+            f"What is finished is kept in {out}. To begin again: ocrsmith quickstart -o {out} --overwrite",
+            markup=False,
+            soft_wrap=True,
+        )
+        raise
     summary = {
         "base": base.to_json(),
         "tuned": tuned.to_json(),
@@ -61,11 +66,21 @@ def quickstart(
         "seconds": round(time.monotonic() - started, 1),
         "peak_rss_mb": round(_peak_rss_mb(), 1),
     }
-    (out / "summary.json").write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
+    write_text(out / "summary.json", json.dumps(summary, indent=2) + "\n")
     if as_json:
         output.print_json(summary)
-    else:
-        _say_what_next(out, summary, console)
+    _say_what_next(out, summary, output.console())
+
+
+def _run(out: Path) -> tuple[Metrics, Metrics, Comparison]:
+    """The five steps; gives the figures before and after, and what changed."""
+    remarks = output.notes()
+    dataset = _build(out / "data", remarks)
+    base = _evaluate(dataset, out / "base", None, "2 of 5  Baseline: how well does nano read it?", remarks)
+    _train(dataset, out / "run", remarks)
+    adapter = out / "run" / "adapter"
+    tuned = _evaluate(dataset, out / "tuned", adapter, "4 of 5  The same pages with the adapter", remarks)
+    return base, tuned, _compare(out, remarks)
 
 
 def _clear(out: Path, *, overwrite: bool) -> None:
@@ -102,15 +117,13 @@ def _build(out: Path, console: Console) -> Dataset:
 
 
 def _evaluate(dataset: Dataset, out: Path, adapter: Path | None, title: str, console: Console) -> Metrics:
-    from ocrsmith.cli.eval import _Bar
     from ocrsmith.engines.native import NativeEngine
     from ocrsmith.evaluation import evaluate
 
     console.print(f"\n[bold]{title}[/]")
     engine = NativeEngine.load("nano", adapter=adapter, max_new_tokens=MAX_NEW_TOKENS, device="cpu")
-    bar = _Bar()
-    with bar:
-        metrics = evaluate(engine, dataset, "test", out, progress=bar.update)
+    with PageBar() as bar:
+        metrics = evaluate(engine, dataset, "test", out, progress=bar)
     console.print(f"  {metrics.n} lines in {metrics.seconds:.0f} s: mean CER [bold]{metrics.cer.mean:.1%}[/]")
     return metrics
 
@@ -129,14 +142,12 @@ def _train(dataset: Dataset, out: Path, console: Console) -> None:
 
 
 def _compare(out: Path, console: Console) -> Comparison:
-    from ocrsmith.cli.compare import _print
-    from ocrsmith.evaluation import compare
-    from ocrsmith.evaluation.compare import save_comparison
+    from ocrsmith.evaluation import compare, save_comparison
 
     console.print("\n[bold]5 of 5  Comparison[/]: A is nano as it comes, B is nano with the adapter")
     comparison = compare(out / "base", out / "tuned")
     save_comparison(comparison, out / "comparison", names=("base", "tuned"))
-    _print(comparison, None)
+    print_comparison(comparison, None)
     return comparison
 
 

@@ -1,8 +1,10 @@
-"""The lines that nano is judged on: texts of `eval_texts.tsv` in held-out fonts, lightly damaged.
+"""The lines that nano is judged on, in held-out fonts, lightly damaged.
 
     python -m ocrsmith.nano.eval_set build/nano/eval_set
+    python -m ocrsmith.nano.eval_set --views build/nano/heldout.npz
 
-The same seed gives the same images, whatever other lines there are.
+The first renders the texts of `eval_texts.tsv` for `ocrsmith eval` (the same seed gives the same images,
+whatever other lines there are); the second renders generated lines, which pretraining reads on its way.
 """
 
 from __future__ import annotations
@@ -13,16 +15,21 @@ import random
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 from ocrsmith.errors import InputError, OcrsmithError, OutputError, require
 from ocrsmith.nano.alphabet import alphabet
-from ocrsmith.nano.fonts import Font, load_fonts
+from ocrsmith.nano.fonts import SCRIPTS, Font, load_fonts
 from ocrsmith.nano.shaping import for_drawing
+from ocrsmith.settings.files import write_file
+from ocrsmith.text.prompts import IMAGE_TOKEN
 
 TEXTS = Path(__file__).with_name("eval_texts.tsv")
 STRENGTH = 0.3
 SEED = 20250101
+VIEW_LINES = 36
+"""Generated lines of each script that pretraining is watched on."""
 LANGUAGES = {"en": "l", "fr": "l", "zh": "z", "fa": "f"}
 """Language → the letter of its script in the font table."""
 
@@ -104,6 +111,59 @@ def make_eval_set(
     return rows
 
 
+def make_views(
+    out: Path,
+    fonts_folder: Path,
+    words: Path,
+    *,
+    lines: int = VIEW_LINES,
+    strength: float = STRENGTH,
+    seed: int = SEED,
+    split: str = "heldout",
+    scripts: Iterable[str] = tuple(SCRIPTS.values()),
+) -> int:
+    """Writes the file that `pretrain.evaluate` reads: generated lines of full length, stretched to nano's view.
+
+    Arrays of the `.npz`: views (N, S, S) uint8, texts (N,), scripts (N,).
+
+    Args:
+        out: the file.
+        words: of `words.export_words`.
+        lines: of each script.
+
+    Returns:
+        N.
+
+    Raises:
+        InputError: no fonts or no word list.
+        OutputError: `out` cannot be written.
+    """
+    require("cv2", extra="pretrain", why="Rendering text")
+    import numpy as np
+
+    from ocrsmith.nano.render import LineStream
+
+    samples = []
+    for script in scripts:
+        stream = LineStream(
+            fonts_folder,
+            words,
+            seed=seed,
+            mix={script: 1.0},
+            paragraph_share=0,
+            alphabet_share=0,
+            max_strength=strength,
+            split=split,
+        )
+        readable = (sample for sample in stream if IMAGE_TOKEN not in sample.text)
+        samples += list(islice(readable, lines))
+    views = np.stack([sample.view for sample in samples])
+    texts = np.array([sample.text for sample in samples])
+    names = np.array([sample.script for sample in samples])
+    write_file(out, lambda file: np.savez_compressed(file, views=views, texts=texts, scripts=names))
+    return len(samples)
+
+
 def _choose_font(fonts: Iterable[Font], item: EvalText, rng: random.Random) -> Font:
     """A font that draws all of the text; every family is as likely as any other."""
     needed = set(for_drawing(item.text))
@@ -132,21 +192,35 @@ def _write_labels(out: Path, rows: Sequence[tuple[str, EvalText, str]]) -> None:
 
 
 def main() -> None:
-    """`python -m ocrsmith.nano.eval_set OUT [--fonts FOLDER]`."""
+    """`python -m ocrsmith.nano.eval_set OUT [--fonts FOLDER]`, or `… --views FILE [--words FILE]`."""
     parser = argparse.ArgumentParser(description="Render the lines that nano is judged on")
-    parser.add_argument("out", type=Path)
+    parser.add_argument("out", type=Path, nargs="?", help="folder for the texts of eval_texts.tsv")
+    parser.add_argument(
+        "--views", type=Path, metavar="FILE", help="write generated lines for pretraining (.npz)"
+    )
     parser.add_argument("--fonts", type=Path, default=Path("build/nano/fonts_heldout"))
+    parser.add_argument("--words", type=Path, default=Path("build/nano/words.txt.gz"), help="for --views")
     parser.add_argument("--strength", type=float, default=STRENGTH, help="damage, 0…1")
     parser.add_argument("--seed", type=int, default=SEED)
     arguments = parser.parse_args()
-    out = arguments.out
+    if arguments.out is None and arguments.views is None:
+        parser.error("give a folder, or --views FILE")
+    how = {"strength": arguments.strength, "seed": arguments.seed}
     try:
-        rows = make_eval_set(out, arguments.fonts, strength=arguments.strength, seed=arguments.seed)
+        if arguments.views is not None:
+            count = make_views(arguments.views, arguments.fonts, arguments.words, **how)
+            sys.stdout.write(f"{count} lines in {arguments.views}\n")
+        if arguments.out is not None:
+            rows = make_eval_set(arguments.out, arguments.fonts, **how)
+            sys.stdout.write(_next_steps(arguments.out, len(rows)))
     except OcrsmithError as error:
         sys.stderr.write(f"{error}\n")
         raise SystemExit(error.exit_code) from error
-    sys.stdout.write(
-        f"{len(rows)} lines in {out}. Next, for the CER of all and of each language:\n"
+
+
+def _next_steps(out: Path, count: int) -> str:
+    return (
+        f"{count} lines in {out}. Next, for the CER of all and of each language:\n"
         f"  ocrsmith data build {out}/labels.tsv -o {out}/data_all --splits 100/0/0\n"
         f"  ocrsmith eval --model nano --data {out}/data_all --split train -o {out}/eval_all\n"
         f"  for l in {' '.join(LANGUAGES)}; do\n"

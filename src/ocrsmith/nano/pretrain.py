@@ -23,26 +23,23 @@ import multiprocessing
 import os
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 import torch.distributed as dist
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 
 from ocrsmith.model.ocr_model import OcrModel
+from ocrsmith.model.processing import OcrProcessor, ProcessingSettings
 from ocrsmith.model.weights import load_model, save_model
-from ocrsmith.nano.alphabet import alphabet
-from ocrsmith.nano.architecture import VIEW_SIZE, nano_config
-from ocrsmith.nano.tokenizer import build_tokenizer, save_tokenizer
-from ocrsmith.text.prompts import FREE_OCR
+from ocrsmith.nano.architecture import VIEW_SIZE
+from ocrsmith.nano.learner import Learner, Masters, Vocabulary
+from ocrsmith.nano.tokenizer import build_tokenizer
 
-GRID = VIEW_SIZE // 64
-"""Image tokens a side."""
 LAYOUT = (VIEW_SIZE, 0, 0, 0)
 
 
@@ -67,37 +64,13 @@ class PretrainSettings:
     ctc_weight: float = 0.5
     workers: int = 14
     eval_seconds: float = 90.0
+    look_every: int = 20
+    """Steps between looks at the clock and the accuracy, which wait for the device."""
     seed: int = 3407
     compile: bool = True
 
 
 # --- data ----------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Vocabulary:
-    """Token ids of a training sequence, and classes of the CTC heads (0 is the blank)."""
-
-    bos: int
-    eos: int
-    image: int
-    prompt: tuple[int, ...]
-    size: int
-    characters: dict[str, int] = field(default_factory=dict)
-
-    @classmethod
-    def build(cls) -> Vocabulary:
-        tokenizer = build_tokenizer()
-        image = tokenizer.convert_tokens_to_ids("<image>")
-        prompt = tokenizer.encode(FREE_OCR.replace("<image>", ""), add_special_tokens=False)
-        characters = {character: index for index, character in enumerate(alphabet(), start=1)}
-        bos, eos = tokenizer.bos_token_id, tokenizer.eos_token_id
-        return cls(bos, eos, image, tuple(prompt), len(tokenizer), characters)
-
-    @property
-    def head(self) -> list[int]:
-        """[bos] + one view's image tokens + prompt."""
-        return [self.bos, *[self.image] * (GRID * (GRID + 1) + 1), *self.prompt]
 
 
 class RenderedLines(IterableDataset):
@@ -123,7 +96,8 @@ class RenderedLines(IterableDataset):
             assets / "fonts", assets / "words.txt.gz", seed=seed, level=self.level, view_size=VIEW_SIZE
         )
         tokenizer = build_tokenizer()
-        lines = iter(stream)
+        # a word in angle brackets may spell the placeholder
+        lines = (line for line in stream if "<image>" not in line.text)
         while True:
             yield self.batch([next(lines) for _ in range(self.settings.batch)], tokenizer)
 
@@ -156,135 +130,6 @@ class RenderedLines(IterableDataset):
             "targets": torch.tensor(targets, dtype=torch.long),
             "target_lengths": torch.tensor(target_lengths, dtype=torch.long),
         }
-
-
-# --- model ---------------------------------------------------------------------------------------------------
-
-
-class CtcHead(nn.Module):
-    """Reads characters off a map of features, column by column: each column answers for `slots` places.
-
-    A line is stretched to the square view, so a column of the map holds all rows of the same few characters.
-    """
-
-    def __init__(self, channels: int, rows: int, slots: int, classes: int, inner: int = 192) -> None:
-        super().__init__()
-        self.slots = slots
-        self.norm = nn.LayerNorm(channels)
-        self.columns = nn.Linear(channels * rows, slots * inner)
-        self.classes = nn.Linear(inner, classes)
-
-    def forward(self, features: Tensor) -> Tensor:
-        """(B, rows, columns, C) → logits (B, columns * slots, classes)."""
-        x = self.norm(features).permute(0, 2, 1, 3).flatten(2)  # (B, columns, rows * C)
-        x = F.gelu(self.columns(x)).unflatten(-1, (self.slots, -1)).flatten(1, 2)
-        return self.classes(x)
-
-
-class Learner(nn.Module):
-    """The nano model with its two CTC heads."""
-
-    def __init__(self, vocabulary: Vocabulary) -> None:
-        super().__init__()
-        config = nano_config(vocabulary.size, vocabulary.image)
-        config.router_aux_loss_alpha = 0.01  # keeps all experts in use; off in the saved model
-        self.ocr = OcrModel(config)
-        classes = len(vocabulary.characters) + 1
-        self.map_head = CtcHead(config.sam_sizes.out_chans, 4 * GRID, 3, classes)
-        self.token_head = CtcHead(config.decoder_sizes.hidden_size, GRID, 12, classes)
-
-    def encode(self, views: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, S, S) uint8 grey → SAM's map (B, 4g, 4g, C) and image tokens (B, g*g, H)."""
-        model, sam = self.ocr.model, self.ocr.model.sam_model
-        pixels = ((views[:, None].float() / 255 - 0.5) / 0.5).expand(-1, 3, -1, -1).to(sam.pos_embed.dtype)
-        x = sam.patch_embed(pixels) + sam.pos_embed
-        for block in sam.blocks:
-            x = block(x)
-        fine = sam.neck(x.permute(0, 3, 1, 2))
-        coarse = sam.net_3(sam.net_2(fine))
-        clip = model.vision_model(coarse)
-        tokens = model.projector(torch.cat([clip[:, 1:], coarse.flatten(2).transpose(1, 2)], dim=-1))
-        return fine.permute(0, 2, 3, 1), tokens
-
-    def forward(
-        self, encode: Any, batch: dict[str, Tensor], ctc_weight: float
-    ) -> tuple[Tensor, dict[str, Tensor]]:
-        """The step's loss, and its parts for the log (tensors on the device, not yet waited for)."""
-        fine, tokens = encode(batch["views"])
-        count = tokens.shape[0]
-        newline = self.ocr.model.image_newline.expand(count, GRID, 1, -1)
-        rows = torch.cat([tokens.view(count, GRID, GRID, -1), newline], dim=2).flatten(1, 2)
-        separator = self.ocr.model.view_seperator.expand(count, 1, -1)
-        features = torch.cat([rows, separator], dim=1).flatten(0, 1)  # (B * 73, H)
-        out = self.ocr(
-            input_ids=batch["input_ids"],
-            labels=batch["labels"],
-            label_rows=batch["label_rows"],
-            image_features=features,
-            use_cache=False,
-        )
-        targets = batch["labels"].flatten()[batch["label_rows"] + 1]
-        parts = {"text": out.loss.detach(), "accuracy": (out.logits.argmax(-1) == targets).float().mean()}
-        loss = out.loss
-        for name, logits in (
-            ("ctc_map", self.map_head(fine)),
-            ("ctc_tokens", self.token_head(tokens.view(count, GRID, GRID, -1))),
-        ):
-            parts[name] = ctc_loss(logits, batch["targets"], batch["target_lengths"])
-            loss = loss + ctc_weight * parts[name]
-            parts[name] = parts[name].detach()
-        return loss, parts
-
-
-def ctc_loss(logits: Tensor, targets: Tensor, lengths: Tensor) -> Tensor:
-    """Mean CTC loss per character over the lines that have targets.
-
-    Args:
-        logits: (B, places, classes).
-        targets: all lines' classes, one after another.
-        lengths: (B,) on the host, so that nothing waits for the device; 0 leaves a line out.
-    """
-    log_probs = logits.float().log_softmax(-1).transpose(0, 1)  # (places, B, classes)
-    places = torch.full_like(lengths, log_probs.shape[0])
-    losses = F.ctc_loss(log_probs, targets, places, lengths, reduction="none", zero_infinity=True)
-    counted = (lengths > 0).to(losses.device, non_blocking=True)
-    return (losses * counted).sum() / max(int(lengths.sum()), 1)
-
-
-class Masters:
-    """AdamW on float32 masters of bf16 weights."""
-
-    def __init__(self, model: nn.Module, settings: PretrainSettings) -> None:
-        self.weights = [p for p in model.parameters() if p.requires_grad]
-        self.masters = [p.detach().float().clone().requires_grad_() for p in self.weights]
-        matrices = [m for m in self.masters if m.dim() > 1]
-        vectors = [m for m in self.masters if m.dim() <= 1]
-        groups = [
-            {"params": matrices, "weight_decay": settings.weight_decay},
-            {"params": vectors, "weight_decay": 0.0},
-        ]
-        fused = self.masters[0].is_cuda
-        self.optimizer = torch.optim.AdamW(groups, lr=settings.lr, betas=(0.9, 0.98), eps=1e-8, fused=fused)
-
-    def step(self, lr: float) -> Tensor:
-        """Averages gradients over all GPUs, clips, steps; returns the gradients' norm."""
-        grads = [w.grad if w.grad is not None else torch.zeros_like(w) for w in self.weights]
-        flat = torch.cat([g.flatten() for g in grads])
-        if dist.is_initialized():
-            dist.all_reduce(flat, op=dist.ReduceOp.AVG)
-        flat = flat.float()
-        norm = flat.norm()
-        flat = flat * (1.0 / norm.clamp(min=1.0))
-        for master, part in zip(self.masters, flat.split([g.numel() for g in grads]), strict=True):
-            master.grad = part.view_as(master)
-        for group in self.optimizer.param_groups:
-            group["lr"] = lr
-        self.optimizer.step()
-        with torch.no_grad():
-            torch._foreach_copy_(self.weights, self.masters)
-        for weight in self.weights:
-            weight.grad = None
-        return norm
 
 
 # --- schedule ------------------------------------------------------------------------------------------------
@@ -321,7 +166,7 @@ def read_views(model: OcrModel, vocabulary: Vocabulary, views: Tensor, max_new: 
     count = views.shape[0]
     ids = torch.tensor([vocabulary.head], device=views.device).expand(count, -1)
     rgb = views[..., None].expand(-1, -1, -1, 3)
-    out = model.generate(
+    out = model.generate(  # type: ignore[misc]  # typed in transformers for its own models
         input_ids=ids,
         attention_mask=torch.ones_like(ids),
         views={VIEW_SIZE: rgb},
@@ -356,7 +201,7 @@ def evaluate(model: OcrModel, vocabulary: Vocabulary, folder: Path, device: torc
     for start in range(0, len(texts), 256):
         part = torch.from_numpy(views[start : start + 256]).to(device)
         for offset, tokens in enumerate(read_views(model, vocabulary, part)):
-            text = tokenizer.decode(tokens, skip_special_tokens=True)
+            text = str(tokenizer.decode(tokens, skip_special_tokens=True))
             truth, script = texts[start + offset], scripts[start + offset]
             scores.setdefault(script, []).append(edit_distance(truth, text) / max(len(truth), 1))
             examples.setdefault(script, f"{truth} -> {text}")
@@ -390,7 +235,7 @@ class Run:
             self.learner.bfloat16()
         if settings.init is not None:
             self.learner.ocr.load_state_dict(load_model(str(settings.init)).state_dict())
-        self.masters = Masters(self.learner, settings)
+        self.masters = Masters(self.learner, settings.lr, settings.weight_decay)
         self.level = multiprocessing.get_context("spawn").Value("d", 0.0 if settings.init is None else 1.0)
         self.step, self.spent, self.seen = 0, 0.0, 0
         self.resume()
@@ -407,7 +252,7 @@ class Run:
         with torch.no_grad():
             for master, saved in zip(self.masters.masters, state["masters"], strict=True):
                 master.copy_(saved)
-            torch._foreach_copy_(self.masters.weights, self.masters.masters)
+            self.masters.publish()
         if state.get("optimizer"):
             self.masters.optimizer.load_state_dict(state["optimizer"])
         self.step, self.spent, self.seen = state["step"], state["spent"], state["seen"]
@@ -431,13 +276,15 @@ class Run:
         self.export(self.settings.out / "model")
 
     def export(self, folder: Path) -> None:
-        """The model without its CTC heads, in bf16 and hub layout, with its tokenizer."""
+        """The model without its CTC heads, in bf16 and hub layout, with its processor (mode "tiny")."""
         model = self.learner.ocr
         alpha, model.config.router_aux_loss_alpha = model.config.router_aux_loss_alpha, 0.0
         state = {name: tensor.bfloat16() for name, tensor in model.state_dict().items()}
         model.config.dtype = "bfloat16"
         save_model(model, folder, state_dict=state)
-        save_tokenizer(folder)
+        context = model.config.decoder_sizes.max_position_embeddings
+        processing = ProcessingSettings(mode="tiny", max_length=context)
+        OcrProcessor(build_tokenizer(), processing).save_pretrained(folder)
         model.config.router_aux_loss_alpha = alpha
 
     def log(self, text: str) -> None:
@@ -471,12 +318,12 @@ class Run:
             norm = self.masters.step(learning_rate(settings, self.step, share))
             self.step += 1
             self.seen += settings.batch * (dist.get_world_size() if dist.is_initialized() else 1)
-            if self.step % 20 == 0:
+            if self.step % settings.look_every == 0:
                 numbers = {name: float(value) for name, value in parts.items()}  # waits for the device
                 self.spent, share = self.shared_clock(before + time.monotonic() - start, total)
                 level = curriculum.update(self.agree(numbers["accuracy"]), share)
                 now = time.monotonic()
-                if self.step % 100 == 0:
+                if self.step % (5 * settings.look_every) == 0:
                     rate = (self.seen - seen_at_log) / (now - last_log)
                     last_log, seen_at_log = now, self.seen
                     line = " ".join(f"{name} {value:.3f}" for name, value in numbers.items())
