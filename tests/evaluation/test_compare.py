@@ -57,6 +57,14 @@ def test_the_verdict_needs_the_whole_interval(saved: Saved) -> None:
     assert compare(a, c).verdict == "unclear"
 
 
+@pytest.mark.parametrize(("pages", "verdict"), [(8, "unclear"), (10, "better")])
+def test_a_handful_of_documents_decides_nothing(saved: Saved, pages: int, verdict: str) -> None:
+    a = saved("a", *[("abcd", "abxx")] * pages)  # `saved` makes a document of every two pages
+    result = compare(a, saved("b", *[("abcd", "abcd")] * pages))
+    assert (result.documents, result.verdict) == (pages // 2, verdict)
+    assert ("too few" in result.reason) == (verdict == "unclear")
+
+
 def test_the_interval_is_that_of_a_plain_bootstrap_over_documents(saved: Saved) -> None:
     a = saved("a", *[("abcdefghij", "abcdefghij"[: 10 - n % 7]) for n in range(40)])
     b = saved("b", *[("abcdefghij", "abcdefghij"[: 10 - n % 3]) for n in range(40)])

@@ -12,7 +12,7 @@ from .source import modules
 
 EXTRAS = (
     *("torch", "transformers", "peft", "accelerate", "safetensors", "tokenizers", "tensorboard", "datasets"),
-    *("arabic_reshaper", "fontTools", "bidi", "wordfreq", "hypothesis", "jiwer", "pytest"),
+    *("arabic_reshaper", "cv2", "fontTools", "wordfreq", "hypothesis", "jiwer", "pytest"),
 )
 NEEDS_EXTRAS = ("ocrsmith.model", "ocrsmith.training", "ocrsmith.engines.native", "ocrsmith.nano")
 LIGHT = [

@@ -69,7 +69,7 @@ def test_make_passes_over_a_python_that_does_not_fit(tmp_path: Path) -> None:
     calls = (tmp_path / "calls.txt").read_text().splitlines()
     assert calls == [
         "-m pip install -qq --disable-pip-version-check -c constraints.txt -e .[train]",
-        "quickstart -o quickstart",
+        "quickstart -o quickstart --overwrite",
     ]
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ocrsmith.cli import output
+from ocrsmith.cli.progress import BuildBar
 
 if TYPE_CHECKING:
     from ocrsmith.datasets import BuildSummary, Dataset, LengthCheck
@@ -122,7 +123,7 @@ def build(
         overwrite=overwrite,
     )
     length = _length_check(model) if model is not None else None
-    with _Bar() as bar:
+    with BuildBar() as bar:
         summary = build_dataset(sources, out, settings, length=length, progress=bar)
     if as_json:
         output.print_json(_summary_json(summary))
@@ -174,42 +175,6 @@ def _length_check(model: str) -> LengthCheck:
     return LengthCheck(
         context, count, f"the tokenizer of {model}, for a context of {context:,} tokens", exact=True
     )
-
-
-class _Bar:
-    """A progress bar with the time left, on stderr; told by `build_dataset`."""
-
-    _LABELS = {"read": "Reading and checking", "write": "Writing"}  # noqa: RUF012
-
-    def __init__(self) -> None:
-        from rich import progress
-
-        console = output.notes()
-        self._progress = progress.Progress(
-            progress.TextColumn("{task.description}"),
-            progress.BarColumn(),
-            progress.MofNCompleteColumn(),
-            progress.TimeElapsedColumn(),
-            progress.TextColumn("left"),
-            progress.TimeRemainingColumn(),
-            console=console,
-            transient=True,
-            disable=not console.is_terminal,
-        )
-        self._tasks: dict[str, Any] = {}
-
-    def __enter__(self) -> _Bar:
-        self._progress.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._progress.stop()
-
-    def __call__(self, phase: str, done: int, total: int | None) -> None:
-        if phase not in self._tasks:
-            self._tasks[phase] = self._progress.add_task(self._LABELS[phase], total=total)
-        if done % 64 == 0 or done == total:
-            self._progress.update(self._tasks[phase], completed=done)
 
 
 def _summary_json(summary: BuildSummary) -> dict[str, Any]:

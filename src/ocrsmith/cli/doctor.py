@@ -25,7 +25,7 @@ EXTRAS: dict[str, tuple[tuple[str, ...], str]] = {
     ),
     "datasets": (("datasets",), "saved `datasets` folders and hub ids as sources"),
     "pretrain": (
-        ("arabic-reshaper", "fonttools", "python-bidi", "wordfreq"),
+        ("brotli", "fonttools", "opencv-python-headless", "wordfreq"),
         "train the nano model from scratch",
     ),
     "dev": (("pytest", "hypothesis", "jiwer", "mypy", "ruff"), "work on ocrsmith itself"),

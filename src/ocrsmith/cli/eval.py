@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ocrsmith.cli import output
+from ocrsmith.cli.progress import PageBar
+from ocrsmith.cli.tables import print_metrics
 from ocrsmith.errors import require
 
 if TYPE_CHECKING:
@@ -98,12 +100,10 @@ def eval_(
             device=device.value,
             dtype=dtype.value,
         )
-    bar = _Bar()
+    bar = PageBar()
     try:
         with bar:
-            metrics = evaluate(
-                engine, dataset, name, out, limit=limit, overwrite=overwrite, progress=bar.update
-            )
+            metrics = evaluate(engine, dataset, name, out, limit=limit, overwrite=overwrite, progress=bar)
     except KeyboardInterrupt:
         if bar.done:
             kept = f"{bar.done:,} of {bar.total:,} pages are kept in {out}"
@@ -116,58 +116,7 @@ def eval_(
         files = {"metrics": out / METRICS, "predictions": out / PREDICTIONS, "report": out / REPORT}
         output.print_json({**metrics.to_json(), "provenance": provenance, "out": out, "files": files})
     else:
-        _print(metrics, out / REPORT)
-
-
-class _Bar:
-    """Progress with the time that is left, and how far it came."""
-
-    def __init__(self) -> None:
-        from rich import progress
-
-        self.done = 0
-        self.total = 0
-        self._progress = progress.Progress(
-            progress.TextColumn("Reading"),
-            progress.BarColumn(),
-            progress.MofNCompleteColumn(),
-            progress.TextColumn("pages"),
-            progress.TimeElapsedColumn(),
-            progress.TextColumn("left"),
-            progress.TimeRemainingColumn(elapsed_when_finished=False),
-            console=output.notes(),
-        )
-        self._task: progress.TaskID | None = None
-
-    def __enter__(self) -> _Bar:
-        self._progress.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._progress.stop()
-
-    def update(self, done: int, total: int) -> None:
-        """See `EvaluationProgress`. Pages of an earlier run do not count for the speed."""
-        if self._task is None:
-            self._task = self._progress.add_task("pages", total=total, completed=done)
-        self.done, self.total = done, total
-        self._progress.update(self._task, completed=done, total=total)
-
-
-def _print(metrics: Metrics, report: Path) -> None:
-    from rich.table import Table
-
-    from ocrsmith.evaluation.report.render import FIGURES, figure, figure_value
-
-    table = Table(box=None, show_header=False, pad_edge=False)
-    table.add_column()
-    table.add_column(justify="right")
-    for key, label, _ in FIGURES:
-        table.add_row(label, figure(key, figure_value(metrics, key)), style="bold" if key == "cer.mean" else "")
-    console = output.console()
-    console.print(f"{metrics.n:,} pages")
-    console.print(table)
-    console.print(f"Report: {report}", markup=False, soft_wrap=True)
+        print_metrics(metrics, out / REPORT)
 
 
 def _failure(predictions: Path, metrics: Metrics) -> str:

@@ -44,7 +44,7 @@ def train(
         int | None, typer.Option(help="Batches of an optimiser step.", show_default="4")
     ] = None,
     learning_rate: Annotated[
-        float | None, typer.Option(help="Highest learning rate.", show_default="2e-4")
+        float | None, typer.Option(help="Highest learning rate.", show_default="2e-4; nano 2e-3")
     ] = None,
     lora_r: Annotated[int | None, typer.Option(help="Rank of the adapter.", show_default="16")] = None,
     eval_every: Annotated[
@@ -83,6 +83,10 @@ def train(
     ocrsmith train --model nano --data lines -o runs/lines
 
     ocrsmith train --config recipe.yaml --data lines -o runs/lines
+
+    A model folder may hold ocrsmith_recipe.yaml: options that this base needs
+    where the defaults do not fit it (nano's has a higher learning_rate, and
+    lora.targets with the encoder). --config, --set and options win over it.
 
     A recipe, and --set, also take: schedule (linear, cosine, constant),
     warmup_steps, optimizer (auto, adamw, adamw_8bit), weight_decay,
@@ -146,6 +150,8 @@ def resolve_settings(
 ) -> TrainSettings:
     """Lays options over assignments, these over the recipe, all over the settings of the run that goes on.
 
+    Lowest lies what the base model asks for (`ocrsmith_recipe.yaml` in its folder), above our defaults.
+
     Args:
         options: option → value, None where not given; sections are mappings.
         assignments: what --set was given; null is a value there.
@@ -155,6 +161,7 @@ def resolve_settings(
         SettingsError: an unknown option, a wrong value, or no model or data.
     """
     from ocrsmith.settings.base import merge, read_yaml, without_none
+    from ocrsmith.training.model_recipe import read_model_recipe, recipe_file
     from ocrsmith.training.run_folder import SETTINGS_FILE
     from ocrsmith.training.settings import TrainSettings
 
@@ -181,8 +188,10 @@ def resolve_settings(
             )
         if name == "data" or Path(str(base[name])).expanduser().is_dir():
             base[name] = str(Path(str(base[name])).expanduser().resolve())
+    asked = read_model_recipe(str(base["model"]))
     places = [str(config)] if config else [str(run)] if going_on else []
-    return TrainSettings.from_values(base, place=" or ".join([*places, "the options"]))
+    places += ["the options", *([str(recipe_file(str(base["model"])))] if asked else [])]
+    return TrainSettings.from_values(merge(asked, base), place=" or ".join(places))
 
 
 def prepare_run(settings: TrainSettings) -> TrainingRun:
@@ -191,9 +200,11 @@ def prepare_run(settings: TrainSettings) -> TrainingRun:
     from ocrsmith.engines.decoding import DecodingSettings
     from ocrsmith.model.weights import load_model, load_processor
     from ocrsmith.training.hardware import choose_hardware
+    from ocrsmith.training.model_recipe import read_model_recipe, wishes_granted
     from ocrsmith.training.run import TrainingRun, run_processor
 
     dataset = open_dataset(settings.data)
+    granted = wishes_granted(settings)
     hardware = choose_hardware(settings)
     with output.notes().status(f"Loading {settings.model}"):
         model = load_model(settings.model, dtype=hardware.dtype, device=hardware.device)
@@ -209,7 +220,8 @@ def prepare_run(settings: TrainSettings) -> TrainingRun:
             processor, decoding, settings.eval_max_new_tokens, features_bytes=_features_bytes(settings)
         ),
         decoding=decoding.model_dump(mode="json"),
-        provenance={"dataset": _origin(dataset)},
+        provenance={"dataset": _origin(dataset), "model_recipe": read_model_recipe(settings.model)},
+        remarks=[f"{Path(settings.model).name} asks for: {'; '.join(granted)}"] if granted else [],
         console=output.notes(),
     )
 

@@ -38,6 +38,10 @@ HIGHER_IS_BETTER = ("exact_match",)
 _NAMED = 5  # how many ids a message names
 
 
+FEWEST_DOCUMENTS = 5
+"""Below this a bootstrap over documents hardly varies: its interval is too narrow to decide on."""
+
+
 @dataclass(frozen=True, slots=True)
 class Change:
     """One figure in A and in B."""
@@ -102,11 +106,29 @@ class Comparison:
     left_out: int
 
     @property
+    def documents(self) -> int:
+        """Documents among the compared pages; a page without a document counts as one."""
+        groups = [pair.a.group for pair in self.pairs]
+        return len({group for group in groups if group}) + groups.count("")
+
+    @property
     def verdict(self) -> Verdict:
-        """By mean CER: better or worse only where the whole interval lies on one side of zero."""
+        """By mean CER: better or worse only where the whole interval lies on one side of zero, and where there
+        are enough documents for an interval to mean something."""
+        if self.documents < FEWEST_DOCUMENTS:
+            return "unclear"
         if self.interval.high < 0:
             return "better"
         return "worse" if self.interval.low > 0 else "unclear"
+
+    @property
+    def reason(self) -> str:
+        """Why the verdict is what it is, in a few words."""
+        if self.documents < FEWEST_DOCUMENTS:
+            noun = "document is" if self.documents == 1 else "documents are"
+            return f"{self.documents} {noun} too few to tell (at least {FEWEST_DOCUMENTS})"
+        sides = {"better": "is below zero", "worse": "is above zero", "unclear": "includes zero"}
+        return f"the {'' if self.verdict == 'unclear' else 'whole '}interval {sides[self.verdict]}"
 
     @property
     def improved(self) -> list[PagePair]:
@@ -138,6 +160,8 @@ class Comparison:
             "n": len(self.pairs),
             "left_out": self.left_out,
             "verdict": self.verdict,
+            "reason": self.reason,
+            "documents": self.documents,
             "cer_mean_difference": asdict(self.interval),
             "figures": {
                 change.name: {

@@ -68,10 +68,15 @@ class Metrics:
     seconds: float
 
     def to_json(self) -> dict[str, Any]:
-        """The figures as a JSON object: {"n": …, "cer": {"mean": …, …}, …}."""
+        """The figures as a JSON object: {"n": …, "cer.mean": …, …, "cer": {"mean": …, …}, …}.
+
+        Each CER figure stands there twice: under the one name that options, tables and rules use (`cer.mean`),
+        and grouped, for those who walk the object.
+        """
         figures = asdict(self)
         figures["cer"]["mean_ci95"] = list(self.cer.mean_ci95)
-        return figures
+        named = {f"cer.{name}": value for name, value in figures["cer"].items()}
+        return {"n": self.n, **named, **figures}
 
     @classmethod
     def from_json(cls, figures: Mapping[str, Any]) -> Metrics:

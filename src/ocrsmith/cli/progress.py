@@ -1,0 +1,75 @@
+"""Progress bars on stderr, for commands that take a while. Silent with -q."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from ocrsmith.cli import output
+
+
+class _Bar:
+    """A bar with counts, the time spent and the time left, for the length of a `with` block."""
+
+    def __init__(self, unit: str = "") -> None:
+        from rich import progress
+
+        self._console = console = output.notes()
+        self._progress = progress.Progress(
+            progress.TextColumn("{task.description}"),
+            progress.BarColumn(),
+            progress.MofNCompleteColumn(),
+            *([progress.TextColumn(unit)] if unit else []),
+            progress.TimeElapsedColumn(),
+            progress.TextColumn("left"),
+            progress.TimeRemainingColumn(),
+            console=console,
+            transient=True,
+            disable=not console.is_terminal,
+        )
+
+    def __enter__(self) -> Any:
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+
+class BuildBar(_Bar):
+    """How far the building of a dataset is; told by `build_dataset`."""
+
+    _LABELS = {"read": "Reading and checking", "write": "Writing"}  # noqa: RUF012
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._tasks: dict[str, Any] = {}
+
+    def __call__(self, phase: str, done: int, total: int | None) -> None:
+        if phase not in self._tasks:
+            self._tasks[phase] = self._progress.add_task(self._LABELS[phase], total=total)
+        if done % 64 == 0 or done == total:
+            self._progress.update(self._tasks[phase], completed=done)
+
+
+class PageBar(_Bar):
+    """How far an evaluation is; told by `evaluate`. Without a terminal, a line now and then."""
+
+    SECONDS_BETWEEN_LINES = 30
+
+    def __init__(self) -> None:
+        super().__init__("pages")
+        self.done = 0
+        self.total = 0
+        self._task: Any = None
+        self._told = time.monotonic()
+
+    def __call__(self, done: int, total: int) -> None:
+        """See `EvaluationProgress`. Pages of an earlier run do not count for the speed."""
+        if self._task is None:
+            self._task = self._progress.add_task("Reading", total=total, completed=done)
+        self.done, self.total = done, total
+        self._progress.update(self._task, completed=done, total=total)
+        if not self._console.is_terminal and time.monotonic() - self._told >= self.SECONDS_BETWEEN_LINES:
+            self._told = time.monotonic()
+            self._console.print(f"read {done:,} of {total:,} pages")
