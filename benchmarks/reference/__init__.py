@@ -1,0 +1,1 @@
+"""The peers that ocrsmith is measured against, written with public packages only."""
