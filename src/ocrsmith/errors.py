@@ -1,15 +1,15 @@
 """Errors a user can mend. The tree:
 
-    OcrsmithError                 exit code 2; printed as problem, place and mend, never as a traceback
-    ├── InputError                a file, folder or value given by the user
-    │   ├── ImageError            an image that cannot be opened safely
-    │   ├── DataError             a dataset, source or label file
-    │   ├── WeightsError          a checkpoint that does not fit its config
-    │   └── AdapterError          an adapter that does not fit its base
-    ├── SettingsError             an option or recipe value
-    ├── OutputError               cannot write: permission, full disk, already there
-    ├── MissingExtraError         a part of ocrsmith that is not installed
-    └── TrainingError             training cannot go on: NaN loss, out of memory …
+OcrsmithError                 exit code 2; printed as problem, place and mend, never as a traceback
+├── InputError                a file, folder or value given by the user
+│   ├── ImageError            an image that cannot be opened safely
+│   ├── DataError             a dataset, source or label file
+│   ├── WeightsError          a checkpoint that does not fit its config
+│   └── AdapterError          an adapter that does not fit its base
+├── SettingsError             an option or recipe value
+├── OutputError               cannot write: permission, full disk, already there
+├── MissingExtraError         a part of ocrsmith that is not installed
+└── TrainingError             training cannot go on: NaN loss, out of memory …
 """
 
 from __future__ import annotations

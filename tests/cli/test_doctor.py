@@ -11,6 +11,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import torch
 
 from ocrsmith.cli import doctor
 from ocrsmith.cli.main import main
@@ -148,7 +149,6 @@ def test_an_old_pillow_fails_the_check(
 
 
 def test_a_broken_torch_is_a_finding_and_not_a_crash(monkeypatch: pytest.MonkeyPatch) -> None:
-    torch = pytest.importorskip("torch")
 
     def broken() -> int:
         raise OSError("libcudart.so.13: cannot open shared object file")
@@ -183,7 +183,6 @@ def test_the_extras_are_those_of_the_package(repository: Path) -> None:
 
 
 def test_a_gpu_is_described(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    torch = pytest.importorskip("torch")
     t4 = SimpleNamespace(name="Tesla T4", total_memory=16 * GB, major=7, minor=5)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda index: t4)

@@ -72,6 +72,7 @@ def test_the_version_is_that_of_the_package(capsys: pytest.CaptureFixture[str]) 
         (["doctor", "--jsn"], "No such option: --jsn. Did you mean --json?", "ocrsmith doctor"),
         (["doctor", "now"], "Got unexpected extra argument(s) (now)", "ocrsmith doctor"),
         (["zzz"], "No such command 'zzz'.", "ocrsmith"),
+        (["data"], "Missing command.", "ocrsmith data"),
     ],
 )
 def test_a_wrong_word_is_answered_with_what_was_meant(

@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+import datasets
 from ocrsmith.datasets import build_dataset, open_dataset
 from ocrsmith.datasets.importers import Candidate, ImportOptions, find_source
 from ocrsmith.errors import DataError
@@ -87,7 +88,6 @@ def test_unsuitable_columns_are_named(
 
 
 def test_a_saved_dataset_is_read_with_all_its_splits(tmp_path: Path, png) -> None:  # type: ignore[no-untyped-def]
-    datasets = pytest.importorskip("datasets")
     features = datasets.Features({"image": datasets.Image(), "text": datasets.Value("string")})
     rows = [{"image": {"bytes": png(shade=number), "path": None}, "text": f"t{number}"} for number in range(5)]
     whole = datasets.Dataset.from_list(rows, features=features)
@@ -101,7 +101,6 @@ def test_a_saved_dataset_is_read_with_all_its_splits(tmp_path: Path, png) -> Non
 
 
 def test_a_saved_dataset_that_lacks_a_file_says_which(tmp_path: Path, png) -> None:  # type: ignore[no-untyped-def]
-    datasets = pytest.importorskip("datasets")
     datasets.Dataset.from_dict({"image": ["1.png"], "text": ["one"]}).save_to_disk(tmp_path / "saved")
     (file,) = (tmp_path / "saved").glob("*.arrow")
     file.write_bytes(file.read_bytes()[:40])

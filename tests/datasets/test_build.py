@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+import datasets
 from ocrsmith.datasets import BuildSettings, LengthCheck, build_dataset, open_dataset
 from ocrsmith.errors import DataError, SettingsError
 from ocrsmith.records import SPLITS, PageSample
@@ -43,7 +44,6 @@ def test_counts_columns_and_bytes(content: Any, png: Any, tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("layout", ["folder", "prefix"])
 def test_hugging_face_datasets_read_it(content: Any, png: Any, tmp_path: Path, layout: Any) -> None:
-    datasets = pytest.importorskip("datasets")
     summary = build_dataset([content(30)], tmp_path / "my_test", BuildSettings(layout=layout))
     loaded = datasets.load_dataset(str(tmp_path / "my_test"), cache_dir=str(tmp_path / "cache"))
     assert {name: len(part) for name, part in loaded.items()} == {"train": 24, "validation": 3, "test": 3}
@@ -55,7 +55,6 @@ def test_hugging_face_datasets_read_it(content: Any, png: Any, tmp_path: Path, l
 
 
 def test_hugging_face_datasets_read_a_training_set_alone(content: Any, tmp_path: Path) -> None:
-    datasets = pytest.importorskip("datasets")
     build_dataset([content(3)], tmp_path / "out", BuildSettings(splits="100/0/0"))
     loaded = datasets.load_dataset(str(tmp_path / "out"), cache_dir=str(tmp_path / "cache"))
     assert {name: len(part) for name, part in loaded.items()} == {"train": 3}

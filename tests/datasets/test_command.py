@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import tokenizers
 
 from ocrsmith.cli.main import main
 from ocrsmith.datasets import open_dataset
@@ -58,8 +59,6 @@ def test_show_prints_the_first_samples(
 @pytest.fixture
 def model(tmp_path: Path) -> Path:
     """A model folder with a tokenizer of one token a byte, a context of 300, and no weights."""
-    tokenizers = pytest.importorskip("tokenizers")
-    pytest.importorskip("torch")
     folder = tmp_path / "model"
     folder.mkdir()
     special = ["<｜begin▁of▁sentence｜>", "<｜end▁of▁sentence｜>", "<｜▁pad▁｜>", "<image>"]
@@ -97,7 +96,6 @@ def test_a_model_counts_exactly(
 def test_a_model_that_is_not_there_is_an_error(
     content: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    pytest.importorskip("torch")
     missing = tmp_path / "no-model"
     assert main(["data", "build", str(content(3)), "-o", str(tmp_path / "out"), "--model", str(missing)]) == 2
     assert str(missing) in capsys.readouterr().err

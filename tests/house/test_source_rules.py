@@ -6,7 +6,7 @@ import ast
 
 import pytest
 
-from .source import Module, imports, modules
+from .source import REPOSITORY, Module, imports, modules
 
 UNSAFE_MODULES = {"pickle", "cPickle", "cloudpickle", "dill", "marshal", "shelve", "joblib"}
 MAX_LINES = 600
@@ -82,3 +82,12 @@ def test_the_check_sees_it(code: str) -> None:
 )
 def test_the_check_leaves_the_innocent_alone(code: str) -> None:
     assert not _problems(ast.parse(code))
+
+
+def test_no_test_is_skipped_for_want_of_a_package() -> None:
+    """The tests' packages are in the extra `dev`: a skip would hide what was never run."""
+    skipping = "pytest." + "importorskip"
+    found = [
+        path for path in (REPOSITORY / "tests").rglob("*.py") if skipping in path.read_text(encoding="utf-8")
+    ]
+    assert not found

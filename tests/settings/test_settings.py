@@ -18,6 +18,8 @@ from ocrsmith.settings.base import merge, read_yaml, without_none
 from ocrsmith.settings.files import new_folder, write_text
 from ocrsmith.settings.provenance import environment, file_sha256, versions
 
+from ..permissions import run_bound
+
 
 class Inner(Settings):
     depth: int = Field(default=1, ge=1, le=9)
@@ -171,11 +173,24 @@ def test_a_stopped_folder_leaves_the_old_one(tmp_path, stop):
     assert os.listdir(tmp_path) == ["adapter"]
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+WRITE = """
+import sys
+from pathlib import Path
+from ocrsmith.errors import OutputError
+from ocrsmith.settings.files import write_text
+try:
+    write_text(Path(sys.argv[1]) / "x", "1")
+except OutputError as error:
+    print(error)
+"""
+
+
 def test_no_permission_is_an_output_error(tmp_path):
     tmp_path.chmod(0o500)
-    with pytest.raises(OutputError, match="Permission denied"):
-        write_text(tmp_path / "x", "1")
+    try:
+        assert "Permission denied" in run_bound("-c", WRITE, tmp_path).stdout
+    finally:
+        tmp_path.chmod(0o700)
 
 
 def test_a_file_in_place_of_a_folder_is_an_output_error(tmp_path):

@@ -20,7 +20,7 @@ from ocrsmith.training.feature_cache import FeatureCache
 from ocrsmith.training.hardware import available_memory, choose_hardware, peak_memory
 from ocrsmith.training.settings import TrainSettings, changed_on_resume
 from ocrsmith.training.survey import survey, upright_size
-from ocrsmith.training.trainer import flatten, last_checkpoint
+from ocrsmith.training.trainer import flatten, last_checkpoint, warmup_steps
 
 from .conftest import digits
 
@@ -35,6 +35,13 @@ def test_the_defaults_are_the_published_recipe():
     assert (recipe.learning_rate, recipe.schedule, recipe.warmup_steps) == (2e-4, "linear", 5)
     assert (recipe.weight_decay, recipe.seed, recipe.optimizer) == (0.001, 3407, "auto")
     assert (recipe.lora.r, recipe.lora.alpha, recipe.lora.dropout) == (16, 16, 0)
+
+
+@pytest.mark.parametrize(
+    ("asked", "steps", "warmup"), [(5, 60, 5), (5, 8, 2), (5, 1, 0), (0, 60, 0), (9, 20, 5)]
+)
+def test_a_short_run_is_not_all_warm_up(asked, steps, warmup):
+    assert warmup_steps(settings(warmup_steps=asked), steps) == warmup
 
 
 @pytest.mark.parametrize(

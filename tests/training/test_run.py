@@ -363,6 +363,21 @@ def test_a_folder_with_other_things_is_left_alone(make_run, tmp_path):
 # --- unusual data ---
 
 
+def test_a_log_has_a_line_for_each_evaluation_and_a_tenth_of_the_way_at_most(make_run, tmp_path):
+    out, text = console()
+    options = {"max_steps": 30, "eval_every": 15, "batch_size": 1, "accumulation": 1}
+    make_run(validation=digits(2, 50), score=Judge(0.5, 0.25), console=out, **options).train(tmp_path / "run")
+    lines = [line for line in text.getvalue().splitlines() if line.startswith("step ")]
+    steps = [int(line.split()[1].split("/")[0]) for line in lines]
+    assert steps == [3, 6, 9, 12, 15, 18, 21, 24, 27, 30]
+    assert [
+        (step, line.split("CER ")[1]) for step, line in zip(steps, lines, strict=True) if "CER" in line
+    ] == [
+        (15, "50.00%"),
+        (30, "25.00%"),
+    ]
+
+
 def test_one_sample_trains_with_a_warning(make_run, tmp_path):
     out, text = console()
     run = make_run(train=digits(1), console=out, max_steps=3)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from ocrsmith.datasets import BuildSummary, Dataset, LengthCheck
     from ocrsmith.records import PageSample
 
-app = typer.Typer(no_args_is_help=True, help="Build, check and look at datasets.")
+app = typer.Typer(help="Build, check and look at datasets.")
 
 _SHOWN_CHARACTERS = 100
 

@@ -107,7 +107,7 @@ def eval_(
     except KeyboardInterrupt:
         if bar.done:
             kept = f"{bar.done:,} of {bar.total:,} pages are kept in {out}"
-            output.notes().print(f"{kept}. To go on, run the same command again.", markup=False)
+            output.notes().print(f"{kept}. To go on, run the same command again.", markup=False, soft_wrap=True)
         raise
     _, provenance = load_metrics(out)
     if metrics.failed:

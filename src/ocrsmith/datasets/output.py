@@ -47,6 +47,10 @@ def new_folder(target: Path, *, overwrite: bool) -> Iterator[Path]:
                 temporary.chmod(0o777 & ~umask())  # mkdtemp gives no access to others
                 temporary.rename(target)
         done = True
+    except OutputError as error:
+        if error.place is not None and error.place.startswith(str(temporary)):
+            error.place = str(target)  # the temporary folder is nobody's concern, and gone by now
+        raise
     finally:
         if not done or exists:
             shutil.rmtree(temporary, ignore_errors=True)

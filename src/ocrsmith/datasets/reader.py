@@ -270,6 +270,12 @@ def _files_of_prefix(path: Path) -> tuple[Path, dict[SplitName, tuple[Path, ...]
             split = split_name(other.stem.rpartition("_")[2])
             if split is not None:
                 files[split] = (other,)
+    if not files and path.is_file():
+        raise DataError(
+            "This is a file, not a dataset.",
+            place=str(path),
+            mend=f"Build a dataset from it with `ocrsmith data build {path} -o DIR`, and give DIR.",
+        )
     if not files:
         raise DataError(
             "There is no dataset here: no such folder, and no files with this prefix "

@@ -71,6 +71,7 @@ def evaluate(
     """
     total = check_request(dataset, split, out, limit=limit)
     settings, runtime = _settings(engine, dataset, split, limit)
+    store.prepare_folder(out)
     if overwrite:
         _discard(out)
     finished = _finished(out, settings)
@@ -127,7 +128,7 @@ def check_request(dataset: EvaluationData, split: SplitName, out: Path, *, limit
             place="--split",
             mend="Take another split, or build the dataset again with more samples.",
         )
-    store.prepare_folder(out)
+    store.check_folder(out)
     return min(total, limit or total)
 
 

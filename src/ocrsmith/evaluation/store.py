@@ -129,8 +129,8 @@ class Evaluation:
 # --- writing -----------------------------------------------------------------------------------------------
 
 
-def prepare_folder(out: Path) -> None:
-    """Makes the evaluation folder and proves that it can be written to, before any page is read.
+def check_folder(out: Path) -> None:
+    """Proves that the evaluation folder can be written to, or made, and leaves everything as it is.
 
     Raises:
         OutputError: it is a file, or cannot be written to.
@@ -141,10 +141,16 @@ def prepare_folder(out: Path) -> None:
             place=str(out),
             mend="Name a folder with -o.",
         )
+    nearest = next(folder for folder in (out, *out.absolute().parents) if folder.exists())
+    with writing(out), tempfile.TemporaryFile(dir=nearest):
+        pass
+
+
+def prepare_folder(out: Path) -> None:
+    """Makes the evaluation folder. Raises as `check_folder`."""
+    check_folder(out)
     with writing(out):
         out.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=out):
-            pass
 
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:

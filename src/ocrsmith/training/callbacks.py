@@ -6,7 +6,6 @@ import json
 import math
 import signal
 import threading
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from types import FrameType, TracebackType
@@ -159,17 +158,24 @@ class Interruption(TrainerCallback):
 
 
 class ProgressLine(TrainerCallback):
-    """One line: step, loss, last CER, time to go. Without a terminal: a plain line now and then."""
+    """On a terminal a bar with loss, last CER and time to go.
+
+    Elsewhere, as in a log file: a line for each evaluation, and between them one for every tenth of the way.
+    """
 
     def __init__(self, console: Console | None) -> None:
         self.console = console
         self.progress: Any = None
         self.task: Any = None
-        self.shown = 0.0
+        self.told = 0
+        """The step of the last line."""
+        self.loss: float | None = None
+        self.score = ""
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
+        self.told = state.global_step
         if self.console is None or not self.console.is_terminal:
             return
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -195,15 +201,22 @@ class ProgressLine(TrainerCallback):
         logs: Mapping[str, Any] | None = None,
         **_: Any,
     ) -> None:
-        if self.console is None:
+        if self.console is None or not logs:
             return
-        losses = [entry["loss"] for entry in state.log_history if "loss" in entry]
-        scores = [entry["val.cer.mean"] for entry in state.log_history if "val.cer.mean" in entry]
-        figures = (f"loss {losses[-1]:.3f}" if losses else "") + (f"  CER {scores[-1]:.2%}" if scores else "")
+        evaluated = "val.seconds" in logs
+        self.loss = logs.get("loss", self.loss)
+        if evaluated and "val.cer.mean" in logs:
+            self.score = f"CER {logs['val.cer.mean']:.2%}"
+        loss = "" if self.loss is None else f"loss {self.loss:.3f}"
         if self.progress is not None:
+            figures = "  ".join(filter(None, (loss, self.score)))
             self.progress.update(self.task, completed=state.global_step, figures=figures)
-        elif figures and (time.monotonic() - self.shown > 10 or "val.seconds" in (logs or {})):
-            self.shown = time.monotonic()
+            return
+        tenth = state.global_step - self.told >= max(1, math.ceil(state.max_steps / 10))
+        # Before an evaluation its own line is awaited; the Trainer's summary at the end has no `loss`.
+        if evaluated or ("loss" in logs and tenth and not control.should_evaluate):
+            self.told = state.global_step
+            figures = "  ".join(filter(None, (loss, self.score if evaluated else "")))
             self.console.print(f"step {state.global_step}/{state.max_steps}  {figures}")
 
     def close(self) -> None:

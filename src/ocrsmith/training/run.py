@@ -8,7 +8,7 @@ import os
 import random
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -80,6 +80,7 @@ class TrainingRun:
         score: Score | None = None,
         decoding: Mapping[str, Any] | None = None,
         provenance: Mapping[str, Any] | None = None,
+        remarks: Sequence[str] = (),
         console: Console | None = None,
     ) -> None:
         """
@@ -90,6 +91,7 @@ class TrainingRun:
             score: reads samples with the model and gives figures; None: no evaluation.
             decoding: decoding settings as JSON, saved with every adapter.
             provenance: more for `environment.json`, such as the dataset's hash.
+            remarks: lines that `explain` says before its own, such as what the base model asked for.
             console: for remarks and progress; None: silent.
 
         Raises:
@@ -102,6 +104,7 @@ class TrainingRun:
         self.processor = processor
         self.decoding = decoding
         self.provenance = dict(provenance or {})
+        self.remarks = tuple(remarks)
         self.validation = validation
         self.score = score
         self.survey = self._look(train)
@@ -147,7 +150,7 @@ class TrainingRun:
         """Prints the estimate, and what the user should know of the data."""
         chosen = self._validation_samples()
         evaluations = math.ceil(self.estimate.steps / self._every()) if chosen else 0
-        for line in report(self.estimate, self.settings, evaluations, len(chosen)):
+        for line in (*self.remarks, *report(self.estimate, self.settings, evaluations, len(chosen))):
             self._say(line)
         if not chosen:
             self._say(

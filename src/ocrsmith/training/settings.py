@@ -39,7 +39,11 @@ class TrainSettings(Settings):
     schedule: Literal["linear", "cosine", "constant"] = Field(
         default="linear", description="learning rate after warm-up"
     )
-    warmup_steps: int = Field(default=5, ge=0, description="steps in which the learning rate rises from 0")
+    warmup_steps: int = Field(
+        default=5,
+        ge=0,
+        description="steps in which the learning rate rises from 0, at most a quarter of the run",
+    )
     optimizer: Literal["auto", "adamw", "adamw_8bit"] = Field(
         default="auto", description="auto: 8-bit AdamW where bitsandbytes and a GPU are there"
     )
@@ -126,7 +130,7 @@ FREE_ON_RESUME = frozenset(
 
 def changed_on_resume(before: TrainSettings, now: TrainSettings) -> list[str]:
     """Options that must not change when a run goes on but do, as `name: before → now`."""
-    old, new = _flat(before.model_dump(mode="json")), _flat(now.model_dump(mode="json"))
+    old, new = flat_options(before.model_dump(mode="json")), flat_options(now.model_dump(mode="json"))
     return [
         f"{name}: {old.get(name)!r} → {new[name]!r}"
         for name in new
@@ -134,8 +138,10 @@ def changed_on_resume(before: TrainSettings, now: TrainSettings) -> list[str]:
     ]
 
 
-def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+def flat_options(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """`{"lora": {"r": 8}}` → `{"lora.r": 8}`."""
     flat: dict[str, Any] = {}
     for name, value in values.items():
-        flat.update(_flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value})
+        inner = flat_options(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
+        flat.update(inner)
     return flat

@@ -53,6 +53,11 @@ class Keep:
     best_figures: dict[str, Any] = field(default_factory=dict)
 
 
+def warmup_steps(settings: TrainSettings, steps: int) -> int:
+    """As asked, but at most a quarter of a short run: the first step of a warm-up has a rate of 0."""
+    return min(settings.warmup_steps, steps // 4)
+
+
 def training_arguments(
     settings: TrainSettings,
     hardware: Hardware,
@@ -70,7 +75,7 @@ def training_arguments(
         gradient_accumulation_steps=settings.accumulation,
         learning_rate=settings.learning_rate,
         lr_scheduler_type="constant_with_warmup" if settings.schedule == "constant" else settings.schedule,
-        warmup_steps=min(settings.warmup_steps, steps),
+        warmup_steps=warmup_steps(settings, steps),
         optim=hardware.optimizer,
         weight_decay=settings.weight_decay,
         max_grad_norm=settings.max_grad_norm,
