@@ -15,6 +15,8 @@ import pytest
 from PIL import Image
 
 from ocrsmith.cli.main import main
+from ocrsmith.datasets import build_dataset
+from ocrsmith.errors import DataError
 
 Fail = Callable[..., str]
 
@@ -257,3 +259,15 @@ def test_show_refuses_an_unknown_split(
     assert main(["data", "build", str(file), "-o", str(tmp_path / "out")]) == 0
     assert main(["data", "show", str(tmp_path / "out"), "--split", "moon"]) == 2
     assert "train, val, test" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("state", ["{}", '{"_data_files": 3}', '{"_data_files": [{"name": "a.arrow"}]}'])
+def test_a_saved_dataset_that_does_not_name_its_files_is_told(tmp_path: Path, state: str) -> None:
+    saved = tmp_path / "saved"
+    saved.mkdir()
+    (saved / "dataset_info.json").write_text("{}")
+    (saved / "state.json").write_text(state)
+    with pytest.raises(DataError, match="does not name its Arrow files") as caught:
+        build_dataset([str(saved)], tmp_path / "data")
+    assert caught.value.place == str(saved / "state.json")
+    assert not (tmp_path / "data").exists()

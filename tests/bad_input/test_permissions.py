@@ -27,16 +27,6 @@ def closed(tmp_path: Path) -> Iterator[Path]:
 
 
 @pytest.fixture
-def source(tmp_path: Path) -> Path:
-    folder = tmp_path / "source"
-    folder.mkdir()
-    for sample in digits(12):
-        (folder / sample.image_path).write_bytes(sample.image)
-    (folder / "content.md").write_text("".join(f"{s.image_path}\t{s.text}\n" for s in digits(12)))
-    return folder
-
-
-@pytest.fixture
 def dataset(source: Path, tmp_path: Path) -> Path:
     assert main(["data", "build", str(source / "content.md"), "-o", str(tmp_path / "data"), "-q"]) == 0
     return tmp_path / "data"

@@ -21,16 +21,6 @@ def processor() -> OcrProcessor:
 
 
 @pytest.fixture
-def source(tmp_path: Path) -> Path:
-    folder = tmp_path / "source"
-    folder.mkdir()
-    for sample in digits(12):
-        (folder / sample.image_path).write_bytes(sample.image)
-    (folder / "content.md").write_text("".join(f"{s.image_path}\t{s.text}\n" for s in digits(12)))
-    return folder
-
-
-@pytest.fixture
 def dataset(source: Path, tmp_path: Path, capsys) -> Path:
     assert main(["data", "build", str(source / "content.md"), "-o", str(tmp_path / "data")]) == 0
     capsys.readouterr()

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from ocrsmith.nano.alphabet import alphabet, hanzi_level1, hanzi_level2
-from ocrsmith.nano.tokenizer import ADDED_TOKENS, build_tokenizer, build_vocabulary, save_tokenizer
+from ocrsmith.nano.tokenizer import ADDED_TOKENS, build_tokenizer, build_vocabulary
 
 TOKENIZER = build_tokenizer()
 
@@ -74,7 +74,7 @@ def test_the_vocabulary_is_small_and_always_the_same() -> None:
 
 
 def test_a_saved_tokenizer_loads_alike(tmp_path: Path) -> None:
-    save_tokenizer(tmp_path)
+    build_tokenizer().save_pretrained(tmp_path)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["tokenizer.json", "tokenizer_config.json"]
     text = "<image>\nFree OCR. 世界 سلام é 🙂 \r\n  x"
     for loaded in (PreTrainedTokenizerFast.from_pretrained(tmp_path), AutoTokenizer.from_pretrained(tmp_path)):

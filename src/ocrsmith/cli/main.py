@@ -168,8 +168,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         The exit code: 0 ok, 1 a gate or check failed, 2 bad usage or input, 70 a bug, 130 interrupted.
     """
-    # OpenMP's threads spin while they wait; where other programs want the cores too, torch then crawls. Waiting
-    # asleep costs nothing measurable on an idle machine. Read when torch is loaded, hence here.
+    # OpenMP's threads spin while they wait; where other programs want the cores too, torch then crawls. Read
+    # when torch is loaded, hence here.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     words = list(sys.argv[1:] if arguments is None else arguments)
     output.configure(as_json="--json" in words)

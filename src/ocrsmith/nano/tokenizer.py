@@ -7,9 +7,6 @@ Any other character falls back to (prefixes of) its bytes, so every text survive
 
 from __future__ import annotations
 
-import os
-import tempfile
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ocrsmith.nano.alphabet import alphabet
@@ -116,16 +113,3 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
         clean_up_tokenization_spaces=False,
         model_max_length=MODEL_MAX_LENGTH,
     )
-
-
-def save_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
-    """Write `tokenizer.json` and `tokenizer_config.json` into `folder` and return the tokenizer.
-
-    Each file is written under a temporary name in `folder` first. Raises OSError when the disk refuses."""
-    tokenizer = build_tokenizer()
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder) as scratch:
-        tokenizer.save_pretrained(scratch)
-        for name in ("tokenizer.json", "tokenizer_config.json"):
-            os.replace(Path(scratch, name), folder / name)
-    return tokenizer

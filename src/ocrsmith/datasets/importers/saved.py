@@ -37,9 +37,7 @@ def open_saved(folder: Path, options: ImportOptions) -> Source:
             notes = (
                 f"{folder}: its splits ({', '.join(part.name for part in parts)}) are pooled and split anew.",
             )
-    files = [
-        part / entry["filename"] for part in parts for entry in _read_json(part / STATE_FILE)["_data_files"]
-    ]
+    files = [file for part in parts for file in _files_of(part)]
     for path in files:
         with _open_stream(path) as stream:
             choose_typed_columns(stream.schema, options, place=str(path))
@@ -47,8 +45,15 @@ def open_saved(folder: Path, options: ImportOptions) -> Source:
 
 
 def _files_of(part: Path) -> list[Path]:
-    entries = _read_json(part / STATE_FILE).get("_data_files", [])
-    return [part / str(entry["filename"]) for entry in entries]
+    state = part / STATE_FILE
+    try:
+        return [part / str(entry["filename"]) for entry in _read_json(state)["_data_files"]]
+    except (KeyError, TypeError) as error:
+        raise DataError(
+            "The file does not name its Arrow files.",
+            place=str(state),
+            mend="Save the dataset again with save_to_disk.",
+        ) from error
 
 
 def _read(files: Sequence[Path], options: ImportOptions) -> Iterator[Candidate]:
