@@ -9,8 +9,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ocrsmith.model.attention import CausalAttention, PackedAttention, attention_mask_4d
 from ocrsmith.model.config import DecoderSizes
-from ocrsmith.model.decoder import Attention, Mlp, RMSNorm, attention_mask_4d, rotary_tables, rotate
+from ocrsmith.model.decoder import Attention, Mlp, RMSNorm, rotary_tables, rotate
 
 CPU = torch.device("cpu")
 
@@ -40,10 +41,10 @@ def test_mlp_is_swiglu() -> None:
 
 def test_rotation_is_a_multiplication_of_complex_numbers() -> None:
     positions = torch.tensor([[0, 1, 5, 1000]])
-    x = torch.randn(1, 2, 4, 8, generator=torch.Generator().manual_seed(0))
-    actual = rotate(x, rotary_tables(positions, 8, 10000.0, torch.float32))
+    x = torch.randn(1, 4, 2, 8, generator=torch.Generator().manual_seed(0))
+    actual = rotate(x, *rotary_tables(positions, 8, 10000.0, torch.float32))
     numbers = torch.complex(x[..., :4], x[..., 4:])
-    angles = positions[0, :, None].double() * 10000.0 ** (-torch.arange(4).double() / 4)
+    angles = positions[0, :, None, None].double() * 10000.0 ** (-torch.arange(4).double() / 4)
     turned = numbers * torch.polar(torch.ones_like(angles), angles).to(torch.complex64)
     torch.testing.assert_close(actual, torch.cat([turned.real, turned.imag], dim=-1), atol=1e-4, rtol=1e-4)
 
@@ -53,7 +54,7 @@ def test_rotation_keeps_inner_products_of_the_same_distance() -> None:
 
     def product(query: int, key: int) -> float:
         place = [rotary_tables(torch.tensor([[at]]), 16, 10000.0, torch.float32) for at in (query, key)]
-        return (rotate(q, place[0]) * rotate(k, place[1])).sum().item()
+        return (rotate(q, *place[0]) * rotate(k, *place[1])).sum().item()
 
     assert product(7, 3) == pytest.approx(product(104, 100), abs=1e-4)
     assert product(7, 3) != pytest.approx(product(8, 3), abs=1e-4)
@@ -99,11 +100,20 @@ def test_attention_by_definition() -> None:
     attention = Attention(sizes, layer=0)
     x = torch.randn(2, 5, 12, generator=torch.Generator().manual_seed(4))
     rotary = rotary_tables(torch.arange(5)[None], 4, 10000.0, torch.float32)
-    q, k, v = (
-        proj(x).view(2, 5, 3, 4).transpose(1, 2)
-        for proj in (attention.q_proj, attention.k_proj, attention.v_proj)
-    )
-    scores = rotate(q, rotary) @ rotate(k, rotary).transpose(-1, -2) / 2  # √4
+    q, k, v = (proj(x).view(2, 5, 3, 4) for proj in (attention.q_proj, attention.k_proj, attention.v_proj))
+    turned = [rotate(q, *rotary).transpose(1, 2), rotate(k, *rotary).transpose(1, 2)]
+    scores = turned[0] @ turned[1].transpose(-1, -2) / 2  # √4
     scores = scores.masked_fill(torch.ones(5, 5).triu(1).bool(), -torch.inf)
-    expected = attention.o_proj((scores.softmax(-1) @ v).transpose(1, 2).reshape(2, 5, 12))
-    torch.testing.assert_close(attention(x, rotary, None, None), expected, atol=1e-5, rtol=1e-5)
+    expected = attention.o_proj((scores.softmax(-1) @ v.transpose(1, 2)).transpose(1, 2).reshape(2, 5, 12))
+    torch.testing.assert_close(attention(x, rotary, CausalAttention(None)), expected, atol=1e-5, rtol=1e-5)
+
+
+def test_packed_samples_do_not_see_one_another() -> None:
+    attention = Attention(DecoderSizes(hidden_size=12, num_attention_heads=3), layer=0)
+    samples = [torch.randn(1, length, 12) for length in (5, 1, 3)]
+    packed = PackedAttention([5, 1, 3], CPU)
+    assert packed.positions().tolist() == [[0, 1, 2, 3, 4, 0, 0, 1, 2]]
+    out = attention(torch.cat(samples, 1), rotary_tables(packed.positions(), 4, 100.0, torch.float32), packed)
+    for sample, mine in zip(samples, out.split([5, 1, 3], dim=1), strict=True):
+        places = rotary_tables(torch.arange(sample.shape[1])[None], 4, 100.0, torch.float32)
+        torch.testing.assert_close(mine, attention(sample, places, CausalAttention(None)))

@@ -8,15 +8,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-import ocrsmith.model.experts
+from ocrsmith.model import kernels
 from ocrsmith.model.config import DecoderSizes
 from ocrsmith.model.experts import (
+    ExpertsAdapter,
     GroupedExperts,
     Router,
+    apply_by_autograd,
+    apply_frozen,
     balance_loss,
-    grouped_linear,
-    grouped_linear_plain,
 )
+from ocrsmith.model.kernels import Groups, grouped_linear, grouped_outer
 
 
 def sizes(**changes: object) -> DecoderSizes:
@@ -35,12 +37,13 @@ def randomised(experts: GroupedExperts, seed: int = 0) -> GroupedExperts:
 def both_ways(
     x: Tensor, weight: Tensor, counts: list[int], cotangent: Tensor
 ) -> list[tuple[Tensor, Tensor | None, Tensor | None]]:
-    """(output, gradient of x, gradient of weight) of `grouped_linear` and of `grouped_linear_plain`."""
-    offsets = torch.tensor(counts).cumsum(0).to(torch.int32)
+    """(output, gradient of x, gradient of weight) of `grouped_linear`: in one GEMM, and in a loop."""
+    ends = torch.tensor(counts).cumsum(0).to(torch.int32)
     results = []
-    for function in (grouped_linear, grouped_linear_plain):
+    for way in ("auto", "loop"):
         leaf, matrix = x.clone().requires_grad_(), weight.clone().requires_grad_()
-        out = function(leaf, matrix, offsets)
+        with kernels.using(experts=way):
+            out = grouped_linear(leaf, matrix, Groups(ends))
         out.backward(cotangent)
         results.append((out.detach(), leaf.grad, matrix.grad))
     return results
@@ -90,16 +93,27 @@ def test_without_grouped_gemm_the_plain_loop_serves(monkeypatch: pytest.MonkeyPa
     with torch.no_grad():
         fast = experts(x, indices, weights)
         monkeypatch.delattr(torch.nn.functional, "grouped_mm", raising=False)
-        assert not hasattr(ocrsmith.model.experts.F, "grouped_mm")
         torch.testing.assert_close(experts(x, indices, weights), fast)
 
 
 def test_autocast_is_honoured_as_by_linear_layers() -> None:
     x, weight = torch.randn(4, 8), torch.randn(2, 8, 8)
-    offsets = torch.tensor([1, 4], dtype=torch.int32)
+    groups = Groups(torch.tensor([1, 4], dtype=torch.int32))
     with torch.autocast("cpu", torch.bfloat16):
-        assert grouped_linear(x, weight, offsets).dtype == torch.bfloat16
-        assert grouped_linear(x.bfloat16(), weight, offsets).dtype == torch.bfloat16
+        assert grouped_linear(x, weight, groups).dtype == torch.bfloat16
+        assert grouped_linear(x.bfloat16(), weight, groups).dtype == torch.bfloat16
+
+
+@given(counts=st.lists(st.integers(0, 5), min_size=1, max_size=9), way=st.sampled_from(["auto", "loop"]))
+def test_grouped_outer_for_any_load(counts: list[int], way: str) -> None:
+    rows = sum(counts)
+    a, b = torch.randn(rows, 3), torch.randn(rows, 5)
+    with kernels.using(experts=way):
+        out = grouped_outer(a, b, Groups(torch.tensor(counts).cumsum(0).to(torch.int32)))
+    expert = torch.repeat_interleave(torch.arange(len(counts)), torch.tensor(counts))
+    for number in range(len(counts)):
+        mine = expert == number
+        torch.testing.assert_close(out[number], a[mine].t() @ b[mine])
 
 
 # --- experts -----------------------------------------------------------------------------------------------
@@ -197,3 +211,87 @@ def test_balance_loss_by_hand() -> None:
     indices = scores.argmax(-1, keepdim=True)
     # First: both choose expert 0, f = (2, 0), P = (0.8, 0.2): 1.6. Second: f = (1, 1), P sums to 1: 1.
     assert balance_loss(scores, indices, batch=2).item() == pytest.approx((1.6 + 1.0) / 2)
+
+
+# --- the backward pass of our own -------------------------------------------------------------------------
+
+
+def an_adapter(layer: DecoderSizes, rank: int, seed: int = 5) -> ExpertsAdapter:
+    generator = torch.Generator().manual_seed(seed)
+    experts, hidden, inner = layer.n_routed_experts, layer.hidden_size, layer.moe_intermediate_size
+    shapes = [(rank, hidden), (inner, rank)] * 2 + [(rank, inner), (hidden, rank)]
+    matrices = [torch.randn(experts, *shape, generator=generator) * 0.3 for shape in shapes]
+    return ExpertsAdapter(0.7, *(matrix.requires_grad_() for matrix in matrices))
+
+
+class Projecting:
+    """The experts with an adapter, for autograd to follow: the delta written out."""
+
+    def __init__(self, base: GroupedExperts, adapter: ExpertsAdapter) -> None:
+        self.base, self.adapter = base, adapter
+
+    def project(self, name: str, x: Tensor, groups: Groups) -> Tensor:
+        first = 1 + 2 * ["gate_proj", "up_proj", "down_proj"].index(name)
+        a, b = self.adapter[first], self.adapter[first + 1]
+        return grouped_linear(x, getattr(self.base, name) + self.adapter.scale * b @ a, groups)
+
+
+def results(out: Tensor, cotangent: Tensor, leaves: list[Tensor]) -> list[Tensor]:
+    return [out.detach(), *torch.autograd.grad(out, leaves, cotangent)]
+
+
+@pytest.mark.parametrize("way", ["auto", "loop"])
+@pytest.mark.parametrize("recompute", [False, True], ids=["kept", "recomputed"])
+@pytest.mark.parametrize("rank", [1, 8, 5])
+@pytest.mark.parametrize("tokens", [1, 23])
+def test_frozen_experts_with_an_adapter_have_autograds_gradients(
+    way: str, recompute: bool, rank: int, tokens: int
+) -> None:
+    layer = sizes()
+    base = randomised(GroupedExperts(layer)).requires_grad_(False)
+    adapter = an_adapter(layer, rank)
+    x = torch.randn(tokens, 16, requires_grad=True)
+    indices = torch.rand(tokens, 6).topk(2).indices
+    weights = torch.rand(tokens, 2, requires_grad=True)
+    cotangent = torch.randn(tokens, 16)
+    leaves = [x, weights, *adapter[1:]]
+    plain = results(apply_by_autograd(base, Projecting(base, adapter), x, indices, weights), cotangent, leaves)
+    base.recompute = recompute
+    with kernels.using(experts=way):
+        ours = results(apply_frozen(base, x, indices, weights, adapter), cotangent, leaves)
+    for mine, theirs in zip(ours, plain, strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("recompute", [False, True], ids=["kept", "recomputed"])
+def test_frozen_experts_without_an_adapter_have_autograds_gradients(recompute: bool) -> None:
+    base = randomised(GroupedExperts(sizes())).requires_grad_(False)
+    x, weights = torch.randn(9, 16, requires_grad=True), torch.rand(9, 2, requires_grad=True)
+    indices, cotangent = torch.rand(9, 6).topk(2).indices, torch.randn(9, 16)
+    plain = results(apply_by_autograd(base, base, x, indices, weights), cotangent, [x, weights])
+    base.recompute = recompute
+    for mine, theirs in zip(results(base(x, indices, weights), cotangent, [x, weights]), plain, strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=1e-5, atol=1e-5)
+
+
+def test_what_the_backward_pass_keeps_is_small() -> None:
+    """Not the rows of every expert: the tokens, gate and up, and thin activations."""
+    layer = sizes()
+    base, adapter = randomised(GroupedExperts(layer)).requires_grad_(False), an_adapter(layer, 4)
+    x, weights = torch.randn(64, 16, requires_grad=True), torch.rand(64, 2, requires_grad=True)
+    indices = torch.rand(64, 6).topk(2).indices
+    kept: list[Tensor] = []
+
+    def keep(tensor: Tensor) -> Tensor:
+        kept.append(tensor)
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        apply_frozen(base, x, indices, weights, adapter)
+        whole = sum(tensor.numel() for tensor in kept)
+        kept.clear()
+        base.recompute = True
+        apply_frozen(base, x, indices, weights, adapter)
+    fixed = x.numel() + weights.numel() + sum(matrix.numel() for matrix in adapter[1:])
+    assert sum(tensor.numel() for tensor in kept) == fixed
+    assert whole == fixed + 128 * (2 * 24 + 3 * 4)  # M = 128 rows: gate and up, and 3 r of the adapter

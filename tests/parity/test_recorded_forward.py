@@ -159,7 +159,7 @@ def test_bfloat16_stays_close(case: str, recording: Recording) -> None:
         out = model(**recording.inputs(case))
     rows = recording.tensors[f"{case}/positions"].long()
     errors = out.logits[0, rows].float() - recording.tensors[f"{case}/logits"]
-    assert out.loss.item() == pytest.approx(recording.tensors[f"{case}/loss"].item(), abs=0.01)
+    assert out.loss.item() == pytest.approx(recording.tensors[f"{case}/loss"].item(), abs=0.02)
     assert errors.square().mean().sqrt() < 0.1  # logits have a standard deviation of 3
 
 

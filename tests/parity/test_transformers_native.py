@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from transformers import UnlimitedOcrConfig, UnlimitedOcrForConditionalGeneration
 
+from ocrsmith.model.attention import CausalAttention
 from ocrsmith.model.ocr_model import OcrModel
 from ocrsmith.model.vision import normalise
 
@@ -164,7 +165,7 @@ def test_single_blocks(
         mine, theirs = model.model.layers[index], text.layers[index]
         rotary = text.rotary_emb(x, torch.arange(7)[None])
         with torch.no_grad():
-            actual = mine(x, tuple(table[:, None] for table in rotary), None, None, None)
+            actual = mine(x, tuple(table[:, :, None] for table in rotary), CausalAttention(None), None)
             causal = torch.ones(7, 7).tril().bool()[None, None]
             expected = theirs(x, attention_mask=causal, position_embeddings=rotary)
     else:

@@ -1,6 +1,6 @@
 """The DeepSeekMoE decoder: multi-head attention with rotary positions, dense first layer, experts after it.
 
-Letters: B sequences, T new tokens, K keys (past and new), H hidden, h heads, d channels of a head.
+Letters: B sequences, T new tokens, H hidden, h heads, d channels of a head.
 """
 
 from __future__ import annotations
@@ -8,11 +8,12 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from transformers.cache_utils import Cache
 from transformers.modeling_layers import GradientCheckpointingLayer
 
+from ocrsmith.model.attention import Attend
 from ocrsmith.model.config import DecoderSizes
 from ocrsmith.model.experts import GroupedExperts, Router, balance_loss
+from ocrsmith.model.kernels import fused, swiglu
 
 
 class RMSNorm(nn.Module):
@@ -22,9 +23,7 @@ class RMSNorm(nn.Module):
         self.eps = eps
 
     def forward(self, x: Tensor) -> Tensor:
-        wide = x.float()
-        wide = wide * torch.rsqrt(wide.pow(2).mean(-1, keepdim=True) + self.eps)
-        return self.weight * wide.to(x.dtype)
+        return F.rms_norm(x, self.weight.shape, self.weight.to(x.dtype), self.eps)
 
 
 class Mlp(nn.Module):
@@ -37,7 +36,7 @@ class Mlp(nn.Module):
         self.down_proj = nn.Linear(inner, hidden, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.down_proj(F.silu(self.gate_proj(x)) * self.up_proj(x))
+        return self.down_proj(swiglu(self.gate_proj(x), self.up_proj(x)))
 
 
 class MoeMlp(nn.Module):
@@ -67,20 +66,14 @@ class Attention(nn.Module):
         self.v_proj = nn.Linear(sizes.hidden_size, sizes.hidden_size, bias=False)
         self.o_proj = nn.Linear(sizes.hidden_size, sizes.hidden_size, bias=False)
 
-    def forward(
-        self, x: Tensor, rotary: tuple[Tensor, Tensor], mask: Tensor | None, cache: Cache | None
-    ) -> Tensor:
+    def forward(self, x: Tensor, rotary: tuple[Tensor, Tensor], attend: Attend) -> Tensor:
         batch, length, _ = x.shape
         q, k, v = (
-            proj(x).view(batch, length, -1, self.head_dim).transpose(1, 2)  # (B, h, T, d)
+            proj(x).view(batch, length, -1, self.head_dim)  # (B, T, h, d)
             for proj in (self.q_proj, self.k_proj, self.v_proj)
         )
-        q, k = rotate(q, rotary), rotate(k, rotary)
-        if cache is not None:
-            k, v = cache.update(k, v, self.layer)  # (B, h, K, d)
-        # No mask: either a whole plain sequence, or one new token that may see all there is.
-        out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=mask is None and length > 1)
-        return self.o_proj(out.transpose(1, 2).reshape(batch, length, -1))
+        q, k = rotate(q, *rotary), rotate(k, *rotary)
+        return self.o_proj(attend(self.layer, q, k, v).reshape(batch, length, -1))
 
 
 class DecoderLayer(GradientCheckpointingLayer):
@@ -99,11 +92,10 @@ class DecoderLayer(GradientCheckpointingLayer):
         self,
         x: Tensor,
         rotary: tuple[Tensor, Tensor],
-        mask: Tensor | None,
-        cache: Cache | None,
+        attend: Attend,
         balance_losses: list[Tensor] | None,
     ) -> Tensor:
-        x = x + self.self_attn(self.input_layernorm(x), rotary, mask, cache)
+        x = x + self.self_attn(self.input_layernorm(x), rotary, attend)
         normed = self.post_attention_layernorm(x)
         if isinstance(self.mlp, MoeMlp):
             return x + self.mlp(normed, balance_losses)
@@ -111,39 +103,15 @@ class DecoderLayer(GradientCheckpointingLayer):
 
 
 def rotary_tables(positions: Tensor, head_dim: int, theta: float, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    """Cosines and sines (B, 1, T, d) of positions (B, T), computed in float32 (RoFormer, arXiv 2104.09864)."""
+    """Cosines and sines (B, T, 1, d) of positions (B, T), computed in float32 (RoFormer, arXiv 2104.09864)."""
     steps = torch.arange(0, head_dim, 2, device=positions.device, dtype=torch.float32) / head_dim
-    angles = positions[:, None, :, None].float() * (theta**-steps)  # (B, 1, T, d/2)
+    angles = positions[:, :, None, None].float() * (theta**-steps)  # (B, T, 1, d/2)
     angles = torch.cat([angles, angles], dim=-1)
     return angles.cos().to(dtype), angles.sin().to(dtype)
 
 
-def rotate(x: Tensor, rotary: tuple[Tensor, Tensor]) -> Tensor:
-    """Rotates the halves of each head's channels: (B, h, T, d)."""
-    cos, sin = rotary
+@fused
+def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Rotates the halves of each head's channels: (B, T, h, d)."""
     first, second = x.chunk(2, dim=-1)
     return x * cos + torch.cat([-second, first], dim=-1) * sin
-
-
-def attention_mask_4d(
-    attention_mask: Tensor | None, length: int, past: int, device: torch.device
-) -> Tensor | None:
-    """Which keys each new token may see: bool (B, 1, T, K), or None where plain causal attention is meant.
-
-    Args:
-        attention_mask: (B, past + T), 1 for tokens and 0 for padding on either side; None without padding.
-        length: T, the number of new tokens.
-        past: the number of tokens already in the cache.
-        device: where the mask is wanted.
-    """
-    if attention_mask is None:
-        if past == 0 or length == 1:
-            return None
-        keys = torch.arange(past + length, device=device)
-        return (keys[None, :] <= keys[past:, None])[None, None]
-    total = past + length
-    keys = torch.arange(total, device=device)
-    causal = keys[None, :] <= keys[past:, None]  # (T, K)
-    itself = keys[None, :] == keys[past:, None]  # a padding row sees itself: no softmax over nothing
-    visible = attention_mask[:, None, None, :total].to(device).bool()
-    return (causal & visible) | itself

@@ -17,9 +17,14 @@ from peft.tuners.lora import LoraLayer
 from peft.tuners.tuners_utils import check_adapters_to_merge
 from torch import Tensor, nn
 
-from ocrsmith.model.experts import GroupedExperts, grouped_linear
-
-PROJECTIONS = ("gate_proj", "up_proj", "down_proj")
+from ocrsmith.model.experts import (
+    PROJECTIONS,
+    ExpertsAdapter,
+    GroupedExperts,
+    apply_by_autograd,
+    apply_frozen,
+)
+from ocrsmith.model.kernels import Groups, grouped_linear
 
 
 class LoraGroupedExperts(nn.Module, LoraLayer):
@@ -49,13 +54,11 @@ class LoraGroupedExperts(nn.Module, LoraLayer):
         except AttributeError:
             if name == "base_layer":
                 raise
-            return getattr(
-                self.base_layer, name
-            )  # gate_proj and the like, which `GroupedExperts.forward` reads
+            return getattr(self.base_layer, name)  # `recompute` and the like
 
     def _get_in_out_features(self, module: nn.Module) -> tuple[int, int]:
-        experts = cast(GroupedExperts, module)
-        return experts.gate_proj.shape[2], experts.gate_proj.shape[1]
+        _, inner, hidden = cast(GroupedExperts, module).shape_of("gate_proj")
+        return hidden, inner
 
     def matrices(self, adapter: str, name: str) -> tuple[Tensor, Tensor]:
         """A (E, r, in) and B (E, out, r) of one projection."""
@@ -72,36 +75,52 @@ class LoraGroupedExperts(nn.Module, LoraLayer):
         self.use_rslora[adapter_name] = self.use_dora[adapter_name] = self.lora_bias[adapter_name] = False
         dropout = config.lora_dropout
         self.lora_dropout[adapter_name] = nn.Dropout(dropout) if dropout > 0 else nn.Identity()
-        base = self.get_base_layer()
+        base = cast(GroupedExperts, self.get_base_layer())
         a, b = nn.ParameterDict(), nn.ParameterDict()
         for name in PROJECTIONS:
-            weight = getattr(base, name)
-            experts, out_features, in_features = weight.shape
+            experts, out_features, in_features = base.shape_of(name)
             bound = 1 / math.sqrt(in_features)
-            a[name] = nn.Parameter(weight.new_empty(experts, r, in_features).uniform_(-bound, bound))
-            b[name] = nn.Parameter(weight.new_zeros(experts, out_features, r))
+            like = base.placement
+            a[name] = nn.Parameter(torch.empty(experts, r, in_features, **like).uniform_(-bound, bound))
+            b[name] = nn.Parameter(torch.zeros(experts, out_features, r, **like))
         self.lora_A[adapter_name], self.lora_B[adapter_name] = a, b
         self.set_adapter(self.active_adapters, inference_mode=config.inference_mode)
 
     def forward(self, x: Tensor, expert_indices: Tensor, expert_weights: Tensor) -> Tensor:
-        """As `GroupedExperts.forward`, with this module's `project`."""
+        """As `GroupedExperts.forward`."""
         if self.disable_adapters and self.merged:
             self.unmerge()
-        return GroupedExperts.forward(self, x, expert_indices, expert_weights)  # type: ignore[arg-type]
+        base = cast(GroupedExperts, self.get_base_layer())
+        active = self._active()
+        if not active and not base.learns:
+            return apply_frozen(base, x, expert_indices, expert_weights)
+        if len(active) > 1 or base.learns or self._drops(active[0]):
+            return apply_by_autograd(base, self, x, expert_indices, expert_weights)
+        adapter = self.adapter(active[0])
+        return apply_frozen(base, x, expert_indices, expert_weights, adapter)
 
-    def project(self, name: str, x: Tensor, offsets: Tensor) -> Tensor:
-        """(M, in) → (M, out): the base's projection plus each active adapter's."""
-        y = cast(GroupedExperts, self.base_layer).project(name, x, offsets)
+    def adapter(self, name: str) -> ExpertsAdapter:
+        """The matrices of an adapter by its name."""
+        pairs = (self.matrices(name, projection) for projection in PROJECTIONS)
+        return ExpertsAdapter(self.scaling[name], *(matrix for pair in pairs for matrix in pair))
+
+    def _active(self) -> list[str]:
         if self.disable_adapters or self.merged:
-            return y
-        for adapter in self.active_adapters:
-            if adapter not in self.lora_A:
-                continue
+            return []
+        return [name for name in self.active_adapters if name in self.lora_A]
+
+    def _drops(self, adapter: str) -> bool:
+        return self.training and isinstance(self.lora_dropout[adapter], nn.Dropout)
+
+    def project(self, name: str, x: Tensor, groups: Groups) -> Tensor:
+        """(M, in) → (M, out): the base's projection plus each active adapter's, for autograd to follow."""
+        y = cast(GroupedExperts, self.base_layer).project(name, x, groups)
+        for adapter in self._active():
             # The adapter may be float32 on a base in half precision, and a grouped GEMM takes one dtype only:
             # that of `y`, which is autocast's where it is on, else the base's.
             a, b = (matrix.to(y.dtype) for matrix in self.matrices(adapter, name))
-            inner = grouped_linear(self.lora_dropout[adapter](x.to(y.dtype)), a, offsets)  # (M, r)
-            y = y + grouped_linear(inner, b, offsets) * self.scaling[adapter]
+            inner = grouped_linear(self.lora_dropout[adapter](x.to(y.dtype)), a, groups)  # (M, r)
+            y = y + grouped_linear(inner, b, groups) * self.scaling[adapter]
         return y
 
     @torch.no_grad()

@@ -1,7 +1,7 @@
 """LoRA adapters: put on, written to and read from PEFT folders in the hub's names, merged.
 
-Linears are PEFT's own; the routed experts get `LoraGroupedExperts`. Adapters that plain PEFT trained on the
-hub's code load here, and the other way round.
+Linears get `LoraLinear`, PEFT's own with a faster pass; the routed experts `LoraGroupedExperts`. Adapters that
+plain PEFT trained on the hub's code load here, and the other way round.
 """
 
 from __future__ import annotations
@@ -31,8 +31,9 @@ from ocrsmith.model.adapter_files import (
     read_pairs,
 )
 from ocrsmith.model.adapter_names import Place, base_fingerprint, places_of, same_base, target_modules
-from ocrsmith.model.experts import GroupedExperts
-from ocrsmith.model.grouped_lora import PROJECTIONS, LoraGroupedExperts
+from ocrsmith.model.experts import PROJECTIONS, GroupedExperts
+from ocrsmith.model.fast_lora import LoraLinear
+from ocrsmith.model.grouped_lora import LoraGroupedExperts
 from ocrsmith.model.ocr_model import OcrModel
 from ocrsmith.settings.files import cannot_write, new_folder, write_text
 from ocrsmith.settings.lora import LoraSettings, LoraTarget
@@ -254,7 +255,7 @@ def _config(names: list[str], *, r: int, alpha: float, dropout: float) -> LoraCo
         bias="none",
         task_type="CAUSAL_LM",
     )
-    config._register_custom_module({GroupedExperts: LoraGroupedExperts})
+    config._register_custom_module({nn.Linear: LoraLinear, GroupedExperts: LoraGroupedExperts})
     return config
 
 

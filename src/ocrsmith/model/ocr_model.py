@@ -5,24 +5,31 @@ Letters: B sequences, T tokens, H hidden, V vocabulary, R rows with a label, I i
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import partial
 from os import PathLike
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 from transformers import GenerationMixin, PreTrainedModel
 from transformers.cache_utils import Cache, DynamicCache
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
 from ocrsmith.errors import SettingsError
+from ocrsmith.model.attention import Attend, CausalAttention, PackedAttention, attention_mask_4d
 from ocrsmith.model.config import OcrConfig
-from ocrsmith.model.decoder import DecoderLayer, RMSNorm, attention_mask_4d, rotary_tables
+from ocrsmith.model.decoder import DecoderLayer, RMSNorm, rotary_tables
 from ocrsmith.model.experts import GroupedExperts, Router
+from ocrsmith.model.loss import chunked_cross_entropy
 from ocrsmith.model.vision import ClipEmbeddings, DeepEncoder, SamAttention, SamEncoder
 
 ImageLayout = tuple[int, int, int, int]
 """(side of the global view, side of a tile, tile columns, tile rows) of an image; without tiles three zeros."""
+
+Checkpointing = Literal["none", "selective", "full"]
 
 
 class Backbone(DeepEncoder):
@@ -147,6 +154,7 @@ class OcrModel(PreTrainedModel, GenerationMixin):
         inputs_embeds: Tensor | None = None,
         labels: Tensor | None = None,
         label_rows: Tensor | None = None,
+        sequence_lengths: Sequence[int] | None = None,
         views: dict[int, Tensor] | None = None,
         image_layouts: list[ImageLayout] | None = None,
         image_features: Tensor | None = None,
@@ -164,7 +172,10 @@ class OcrModel(PreTrainedModel, GenerationMixin):
             position_ids: (B, T); by default counted from the first token that is not padding.
             labels: (B, T), -100 where nothing is to be learnt.
             label_rows: (R,) flat indices b*T + t whose next token has a label. With it the vocabulary head runs
-                on these rows only, and `logits` are (R, V); without it on all, and `logits` are (B, T, V).
+                on these rows only, and `logits` are (R, V); without it on all, and `logits` are (B, T, V). In
+                training mode with a frozen head it runs chunk by chunk, and there are no `logits`.
+            sequence_lengths: tokens of each sample, where B = 1 and samples lie end to end in the row:
+                positions begin anew with each, and none sees another. Neither mask nor cache go with it.
             views, image_layouts: see `encode_images`.
             image_features: (I, H) made by `encode_images` before; then views are not needed.
             logits_to_keep: last rows to compute logits for; 0 all.
@@ -179,14 +190,22 @@ class OcrModel(PreTrainedModel, GenerationMixin):
             if input_ids is None:
                 raise ValueError("input_ids or inputs_embeds must be given")
             inputs_embeds = self.embed(input_ids, image_features)
-        if use_cache is None:
-            use_cache = not self.training and labels is None
-        if use_cache and past_key_values is None:
-            past_key_values = DynamicCache(config=self.config)
         balance: list[Tensor] | None = [] if self.config.router_aux_loss_alpha and labels is not None else None
-        hidden, states = self._decode(
-            inputs_embeds, attention_mask, position_ids, past_key_values, balance, bool(output_hidden_states)
-        )
+        keep = bool(output_hidden_states)
+        if sequence_lengths is not None:
+            packed = PackedAttention(sequence_lengths, inputs_embeds.device)
+            hidden, states = self._decode(inputs_embeds, packed.positions(), packed, balance, keep)
+        else:
+            if use_cache is None:
+                use_cache = not self.training and labels is None
+            if use_cache and past_key_values is None:
+                past_key_values = DynamicCache(config=self.config)
+            past, length = _past_length(past_key_values), inputs_embeds.shape[1]
+            if position_ids is None:
+                position_ids = _positions(attention_mask, length, past, inputs_embeds.device)
+            mask = attention_mask_4d(attention_mask, length, past, inputs_embeds.device)
+            attend = CausalAttention(mask, past_key_values)
+            hidden, states = self._decode(inputs_embeds, position_ids, attend, balance, keep)
         loss = None
         if labels is None:
             kept = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) else logits_to_keep
@@ -199,40 +218,60 @@ class OcrModel(PreTrainedModel, GenerationMixin):
             loss=loss, logits=logits, past_key_values=past_key_values, hidden_states=states
         )
 
-    def _decode(
+    def decode(
         self,
-        x: Tensor,
-        attention_mask: Tensor | None,
-        position_ids: Tensor | None,
-        cache: Cache | None,
-        balance: list[Tensor] | None,
-        keep_states: bool,
+        inputs_embeds: Tensor,
+        position_ids: Tensor,
+        attend: Attend,
+        balance: list[Tensor] | None = None,
+    ) -> Tensor:
+        """The decoder alone: (B, T, H) embeddings → (B, T, H) after the final norm.
+
+        Args:
+            inputs_embeds: see `embed`.
+            position_ids: (B, T) or (1, T).
+            attend: how queries meet keys.
+            balance: gets each layer's load-balancing loss, where it is wanted.
+        """
+        return self._decode(inputs_embeds, position_ids, attend, balance, False)[0]
+
+    def _decode(
+        self, x: Tensor, position_ids: Tensor, attend: Attend, balance: list[Tensor] | None, keep_states: bool
     ) -> tuple[Tensor, tuple[Tensor, ...] | None]:
-        """(B, T, H) embeddings → (B, T, H) after the final norm, and the residual stream where asked for."""
+        """As `decode`, with the residual stream where asked for."""
         sizes = self.config.decoder_sizes
-        past = cache.get_seq_length() if cache is not None else 0
-        length = x.shape[1]
-        if position_ids is None:
-            if attention_mask is None:
-                position_ids = torch.arange(past, past + length, device=x.device)[None]
-            else:
-                position_ids = (attention_mask.cumsum(-1) - 1).clamp(min=0)[:, past : past + length]
         rotary = rotary_tables(position_ids, sizes.head_dim, sizes.rope_theta, x.dtype)
-        mask = attention_mask_4d(attention_mask, length, past, x.device)
-        states = [x]
+        states = [x] if keep_states else []
         for layer in self.model.layers:
-            x = layer(x, rotary, mask, cache, balance)
-            states.append(x)
+            x = layer(x, rotary, attend, balance)
+            if keep_states:
+                states.append(x)
         x = self.model.norm(x)
         return x, (*states, x) if keep_states else None
 
+    def set_checkpointing(self, kind: Checkpointing) -> None:
+        """What the decoder's backward pass computes anew, for less memory. The encoder keeps what it needs.
+
+        Args:
+            kind: none; selective: the experts' inner activations, the largest part; full: whole layers.
+        """
+        self._set_gradient_checkpointing(
+            enable=kind == "full", gradient_checkpointing_func=partial(checkpoint, use_reentrant=False)
+        )
+        for module in self.modules():
+            if isinstance(module, GroupedExperts):
+                module.recompute = kind == "selective"
+
     def _loss(
         self, hidden: Tensor, labels: Tensor, label_rows: Tensor | None, items: Tensor | int | None
-    ) -> tuple[Tensor, Tensor]:
+    ) -> tuple[Tensor, Tensor | None]:
         """Cross entropy of the next token, and logits; in float32, of which the Trainer would make a copy."""
         if label_rows is not None:
-            logits = self.lm_head(hidden.flatten(0, 1)[label_rows]).float()  # (R, V)
-            rows, targets = logits, labels.flatten()[label_rows + 1]
+            picked, targets = hidden.flatten(0, 1)[label_rows], labels.flatten()[label_rows + 1]
+            if self.training and not self.lm_head.weight.requires_grad:
+                total = chunked_cross_entropy(picked, self.lm_head.weight, targets)
+                return total / (max(1, targets.numel()) if items is None else items), None
+            rows = logits = self.lm_head(picked).float()  # (R, V)
         else:
             logits = self.lm_head(hidden).float()  # (B, T, V)
             rows, targets = logits[:, :-1].flatten(0, 1), labels[:, 1:].flatten()
@@ -272,6 +311,17 @@ class OcrModel(PreTrainedModel, GenerationMixin):
         if not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
             raise SettingsError(f"There is no dtype {dtype!r}.", place="dtype", mend="use float32 or bfloat16")
         return load_model(str(pretrained_model_name_or_path), dtype=dtype, device=kwargs.get("device", "cpu"))
+
+
+def _past_length(cache: Cache | None) -> int:
+    return int(cache.get_seq_length()) if cache is not None else 0
+
+
+def _positions(attention_mask: Tensor | None, length: int, past: int, device: torch.device) -> Tensor:
+    """(1, T) or (B, T): places counted from the first token that is not padding."""
+    if attention_mask is None:
+        return torch.arange(past, past + length, device=device)[None]
+    return (attention_mask.cumsum(-1) - 1).clamp(min=0)[:, past : past + length]
 
 
 def grid_of(tokens: Tensor, columns: int, rows: int) -> Tensor:

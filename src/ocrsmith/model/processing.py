@@ -184,6 +184,30 @@ class OcrProcessor:
             batch["label_rows"] = torch.from_numpy(np.flatnonzero(learned_next))
         return batch
 
+    def collate_packed(self, encoded: Sequence[Encoded]) -> dict[str, Any]:
+        """Lays samples end to end in one row, without padding, for training.
+
+        Args:
+            encoded: at least one sample, all with labels.
+
+        Returns:
+            input_ids, labels: (1, ΣT) int64.
+            label_rows: (R,) int64, positions whose next token is learned.
+            sequence_lengths: tokens of each sample, plain ints.
+            views, image_layouts: as `collate` gives them.
+        """
+        ids = np.concatenate([np.asarray(sample.input_ids, np.int64) for sample in encoded])
+        labels = np.concatenate([np.asarray(sample.labels, np.int64) for sample in encoded])
+        return {
+            "input_ids": torch.from_numpy(ids)[None],
+            "labels": torch.from_numpy(labels)[None],
+            # A sample begins with bos, which is never learned: no row learns the next sample's first token.
+            "label_rows": torch.from_numpy(np.flatnonzero(labels[1:] != IGNORE)),
+            "sequence_lengths": [sample.num_tokens for sample in encoded],
+            "views": _stack_views(view for sample in encoded for view in sample.views),
+            "image_layouts": [view.layout for sample in encoded for view in sample.views],
+        }
+
     def decode(self, token_ids: Sequence[int], skip_special_tokens: bool = True) -> str:
         """Text of generated ids; `<td>`, `<|ref|>` and their like stay, since they are part of the answer."""
         return self.tokens.decode(token_ids, skip_special_tokens=skip_special_tokens)
