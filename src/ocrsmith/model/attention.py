@@ -46,23 +46,37 @@ class CausalAttention:
 class PackedAttention:
     """Causal attention over samples laid end to end in one row (B = 1); none sees another."""
 
-    def __init__(self, lengths: Sequence[int], device: torch.device) -> None:
-        """`lengths`: tokens of each sample; they sum up to T."""
+    def __init__(
+        self,
+        lengths: Sequence[int],
+        device: torch.device,
+        *,
+        starts: Tensor | None = None,
+        longest: int | None = None,
+    ) -> None:
+        """
+        Args:
+            lengths: tokens of each sample; they sum up to T.
+            device: where the row is.
+            starts: (samples + 1,) int32, where they begin and the last one ends; then `lengths` may be empty.
+            longest: no sample has more tokens.
+        """
         self.lengths = list(lengths)
-        self.longest = max(self.lengths)
-        self.starts = torch.tensor([0, *accumulate(self.lengths)], dtype=torch.int32).to(
-            device, non_blocking=True
-        )
+        self.longest = longest or max(self.lengths)
+        if starts is None:
+            starts = torch.tensor([0, *accumulate(self.lengths)], dtype=torch.int32)
+        self.starts = starts.to(device, non_blocking=True)
 
-    def positions(self) -> Tensor:
-        """(1, T) each token's place in its own sample."""
-        count = torch.arange(sum(self.lengths), device=self.starts.device)
+    def positions(self, length: int | None = None) -> Tensor:
+        """(1, T) each token's place in its own sample; `length` is T, if `lengths` do not tell."""
+        count = torch.arange(length or sum(self.lengths), device=self.starts.device)
         sample = torch.searchsorted(self.starts[1:], count, right=True)
         return (count - self.starts[sample])[None]
 
     def __call__(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         if not runs_flash(q):
-            parts = zip(*(split_rows(x, self.lengths) for x in (q, k, v)), strict=True)
+            lengths = self.lengths or [length for length in self.starts.diff().tolist() if length]
+            parts = zip(*(split_rows(x, lengths) for x in (q, k, v)), strict=True)
             plain = CausalAttention(None)
             return torch.cat([plain(layer, *part) for part in parts], dim=1)
         q, k, v = (x[0] for x in (q, k, v))  # (T, h, d)

@@ -204,12 +204,13 @@ class _FrozenExperts(torch.autograd.Function):
         scale: float,
         *adapter: Tensor,
     ) -> Tensor:
-        down = dense_weight(base, "down_proj")
-        dtype = compute_dtype(down)
+        dtype = compute_dtype(base.gate_proj)
         token_of, back, groups = plan = rows_by_expert(indices, base.shape_of("gate_proj")[0])
         factors = _Factors.of(adapter, scale, dtype)
         inner = _Inner.of(base, x.to(dtype)[token_of], groups, factors)
-        out = grouped_rows(inner.out, down.to(dtype).transpose(1, 2), groups)  # (M, H)
+        down = dense_weight(base, "down_proj").to(dtype)
+        out = grouped_rows(inner.out, down.transpose(1, 2), groups)  # (M, H)
+        del down
         more = None
         if factors is not None and inner.thin_down is not None:
             more = grouped_rows(inner.thin_down, factors.b_down.transpose(1, 2), groups)  # (M, H)

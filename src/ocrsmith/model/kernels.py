@@ -6,6 +6,7 @@ switch forces it anywhere. Letters: M rows sorted by expert, E experts.
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
@@ -24,10 +25,13 @@ R = TypeVar("R")
 class KernelChoice:
     """The process's fast paths; see `choose` and `using`."""
 
-    experts: Literal["auto", "grouped", "loop"] = "auto"
-    """grouped: one GEMM for all experts of a layer; loop: one for each, as old cards need it."""
+    experts: Literal["auto", "grouped", "triton", "loop"] = "auto"
+    """grouped: torch's GEMM for all experts of a layer; triton: our kernels; loop: a GEMM for each, which
+    old cards need. auto: torch's on Hopper but for an adapter's thin matrices, ours for those and before Hopper."""
     attention: Literal["auto", "flash", "plain"] = "auto"
     """flash: packed samples in one kernel; plain: one call for each sample."""
+    triton: bool = True
+    """Whether hand-written GPU kernels run: the frozen encoder's, and the experts' sums."""
     compiled: bool = False
     """Whether chains of small operations on a GPU are compiled into one kernel each (takes seconds, once)."""
 
@@ -90,7 +94,20 @@ def capability(device: torch.device) -> tuple[int, int]:
     return torch.cuda.get_device_capability(device)
 
 
+def has_triton(x: Tensor) -> bool:
+    """Whether a Triton kernel can take this tensor: it is on a GPU, Triton is there and not switched off."""
+    return x.is_cuda and choice.triton and _triton_is_installed()
+
+
+@cache
+def _triton_is_installed() -> bool:
+    return importlib.util.find_spec("triton") is not None
+
+
 # --- grouped products -----------------------------------------------------------------------------------------
+
+THIN = 64
+"""Widths up to this are an adapter's: twice a usual rank."""
 
 
 class Groups:
@@ -111,23 +128,33 @@ class Groups:
         return self._bounds
 
 
-def runs_grouped(x: Tensor) -> bool:
-    """Whether products of this tensor's dtype and device go through torch's grouped GEMM."""
+def expert_path(x: Tensor, thin: bool = False) -> Literal["grouped", "triton", "loop"]:
+    """How products of this tensor's dtype and device are made; `thin`: one side is an adapter's rank."""
+    has_grouped = hasattr(F, "grouped_mm") and x.dtype in (torch.float32, torch.bfloat16, torch.float16)
+    if choice.experts == "grouped":
+        return "grouped" if has_grouped else "loop"
     if choice.experts != "auto":
-        return choice.experts == "grouped" and hasattr(F, "grouped_mm")
-    if not hasattr(F, "grouped_mm"):
-        return False
-    if x.is_cuda:  # elsewhere torch loops over the experts itself, and waits for the device in every call
-        return x.dtype == torch.bfloat16 and capability(x.device)[0] in (9, 10)
-    return x.device.type == "cpu" and x.dtype in (torch.float32, torch.bfloat16, torch.float16)
+        return choice.experts
+    if not x.is_cuda:
+        return "grouped" if x.device.type == "cpu" and has_grouped else "loop"
+    # elsewhere torch loops over the experts itself, and waits for the device in every call
+    fast = has_grouped and x.dtype == torch.bfloat16 and capability(x.device)[0] in (9, 10)
+    ours = has_triton(x) and capability(x.device)[0] >= 8 and x.dtype != torch.float64
+    if ours and (thin or not fast):
+        return "triton"
+    return "grouped" if fast else "loop"
 
 
 def grouped_rows(x: Tensor, weight: Tensor, groups: Groups) -> Tensor:
     """Each row times its expert's matrix: (M, K) x (E, K, N) → (M, N)."""
-    if not runs_grouped(x):
-        parts = [x[a:b] @ weight[e] for e, (a, b) in enumerate(groups.bounds())]
-        return torch.cat(parts)
     width = weight.shape[2]
+    path = expert_path(x, thin=min(x.shape[1], width) <= THIN)
+    if path == "loop":
+        return torch.cat([x[a:b] @ weight[e] for e, (a, b) in enumerate(groups.bounds())])
+    if path == "triton":
+        from ocrsmith.model import grouped_cuda
+
+        return grouped_cuda.grouped_rows(x, weight, groups.ends)
     unit = 16 // x.element_size()  # the kernel wants rows of a multiple of 16 bytes
     if (lack_in := -x.shape[1] % unit) | (lack_out := -width % unit):
         x, weight = F.pad(x, (0, lack_in)), F.pad(weight, (0, lack_out, 0, lack_in))
@@ -136,9 +163,14 @@ def grouped_rows(x: Tensor, weight: Tensor, groups: Groups) -> Tensor:
 
 def grouped_outer(a: Tensor, b: Tensor, groups: Groups) -> Tensor:
     """Each expert's rows of `a`, transposed, times its rows of `b`: (M, P), (M, Q) → (E, P, Q)."""
-    if not runs_grouped(a):
-        return torch.stack([a[i:j].t() @ b[i:j] for i, j in groups.bounds()])
     p, q = a.shape[1], b.shape[1]
+    path = expert_path(a, thin=min(p, q) <= THIN)
+    if path == "loop":
+        return torch.stack([a[i:j].t() @ b[i:j] for i, j in groups.bounds()])
+    if path == "triton":
+        from ocrsmith.model import grouped_cuda
+
+        return grouped_cuda.grouped_outer(a, b, groups.ends)
     unit = 16 // a.element_size()
     if (lack_a := -p % unit) | (lack_b := -q % unit):
         a, b = F.pad(a, (0, lack_a)), F.pad(b, (0, lack_b))
@@ -193,7 +225,6 @@ def swiglu_backward(
     return of_gate.to(gate.dtype), (wide * act).to(gate.dtype), of_weights, inner.to(gate.dtype)
 
 
-@fused
 def combine(rows: Tensor, more: Tensor | None, back: Tensor, weights: Tensor) -> Tensor:
     """Brings expert rows back to their tokens: out[n] = Σ_j weights[n, j] · (rows + more)[back[n, j]].
 
@@ -204,15 +235,22 @@ def combine(rows: Tensor, more: Tensor | None, back: Tensor, weights: Tensor) ->
     Returns:
         (N, H) in the rows' dtype.
     """
+    if has_triton(rows):
+        from ocrsmith.model.kernels_cuda import sum_rows
+
+        return sum_rows((rows, more), back, weights)
     picked = rows[back].float()  # (N, k, H)
     if more is not None:
         picked = picked + more[back].float()
     return (picked * weights.unsqueeze(-1)).sum(dim=1).to(rows.dtype)
 
 
-@fused
 def gather_sum(first: Tensor, second: Tensor, third: Tensor | None, back: Tensor) -> Tensor:
     """(N, H): the sum over each token's rows (N, k) of two or three (M, H) tensors."""
+    if has_triton(first):
+        from ocrsmith.model.kernels_cuda import sum_rows
+
+        return sum_rows((first, second, third), back, None)
     picked = first[back].float() + second[back].float()
     if third is not None:
         picked = picked + third[back].float()

@@ -35,6 +35,7 @@ from ocrsmith.model.experts import PROJECTIONS, GroupedExperts
 from ocrsmith.model.fast_lora import LoraLinear
 from ocrsmith.model.grouped_lora import LoraGroupedExperts
 from ocrsmith.model.ocr_model import OcrModel
+from ocrsmith.model.quantized import carried_fingerprint, refuse_merge
 from ocrsmith.settings.files import cannot_write, new_folder, write_text
 from ocrsmith.settings.lora import LoraSettings, LoraTarget
 
@@ -231,8 +232,9 @@ def merge_adapter(model: PeftModelForCausalLM) -> OcrModel:
     """Adds scale · B A to the base's weights and takes the adapter off; the model is a plain `OcrModel` again.
 
     Raises:
-        AdapterError: a merged weight would not be finite.
+        AdapterError: a merged weight would not be finite, or the base is quantised.
     """
+    refuse_merge(model)
     try:
         merged = model.merge_and_unload(safe_merge=True)
     except ValueError as error:
@@ -280,6 +282,8 @@ def _bare_modules(model: PeftModelForCausalLM) -> dict[str, nn.Module]:
 
 
 def _fingerprint(model: PeftModelForCausalLM) -> dict[str, Any]:
+    if known := carried_fingerprint(model.get_base_model()):
+        return known
     return base_fingerprint(
         (name.replace(".base_layer", ""), tensor)
         for name, tensor in model.get_base_model().named_parameters()
@@ -294,7 +298,8 @@ def _check_base(model: OcrModel, folder: Path) -> None:
         return
     try:
         recorded = json.loads(file.read_text(encoding="utf-8"))
-        same = same_base(recorded, base_fingerprint(model.named_parameters()))
+        present = carried_fingerprint(model) or base_fingerprint(model.named_parameters())
+        same = same_base(recorded, present)
     except (OSError, ValueError, TypeError, AttributeError) as error:
         raise AdapterError(
             f"{BASE_FILE} cannot be read: {error}.", place=str(file), mend="copy it anew"

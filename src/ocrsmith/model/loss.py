@@ -25,7 +25,7 @@ def chunked_cross_entropy(hidden: Tensor, weight: Tensor, targets: Tensor) -> Te
     Args:
         hidden: (R, H).
         weight: (V, H), frozen.
-        targets: (R,) token ids.
+        targets: (R,) token ids; rows with a negative one do not count.
     Returns:
         scalar, float32.
     """
@@ -35,12 +35,16 @@ def chunked_cross_entropy(hidden: Tensor, weight: Tensor, targets: Tensor) -> Te
 
 @fused
 def entropy_and_slope(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-    """Cross entropy of each row (R,) float32, and its slope (R, V) in the dtype of the logits (R, V)."""
-    wide = logits.float()
+    """Cross entropy of each row (R,) float32, and its slope (R, V) in the dtype of the logits (R, V).
+
+    Rows with a negative target have neither.
+    """
+    wide, counts = logits.float(), (targets >= 0)[:, None]
     total = wide.logsumexp(dim=-1, keepdim=True)  # (R, 1)
     right = torch.arange(wide.shape[1], device=wide.device) == targets[:, None]
-    chosen = wide.gather(1, targets[:, None])
-    return (total - chosen).squeeze(1), ((wide - total).exp() - right.to(wide.dtype)).to(logits.dtype)
+    chosen = wide.gather(1, targets.clamp(min=0)[:, None])
+    slope = ((wide - total).exp() - right.to(wide.dtype)) * counts
+    return ((total - chosen) * counts).squeeze(1), slope.to(logits.dtype)
 
 
 class _ChunkedCrossEntropy(torch.autograd.Function):

@@ -5,7 +5,8 @@ layer (`…mlp.experts.gate_proj`, the expert is its first index). All other nam
 table, in both directions.
 
 Tensors are read straight into the model's memory, one after another, without mapping the file: the peak is the
-model in its target dtype plus one tensor.
+model in its target dtype plus one tensor. A base in NF4 is quantised on the way: the device never holds more
+than the quantised model and one dense tensor.
 """
 
 from __future__ import annotations
@@ -17,18 +18,21 @@ import re
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 
 import torch
 from torch import Tensor, nn
 from transformers import GenerationConfig
 
-from ocrsmith.errors import OutputError, WeightsError
+from ocrsmith.errors import OutputError, SettingsError, WeightsError
+from ocrsmith.model import nf4
 from ocrsmith.model.config import OcrConfig
 from ocrsmith.model.ocr_model import OcrModel
+from ocrsmith.model.quantized import FingerprintSketch, hollow_model, refuse_save
 
 if TYPE_CHECKING:
     from ocrsmith.model.processing import OcrProcessor
@@ -257,6 +261,48 @@ def fill(model: OcrModel, tensors: Mapping[str, StoredTensor]) -> None:
                 read_into(stream, tensors[name], targets[name])
 
 
+def fill_quantized(
+    model: OcrModel, tensors: Mapping[str, StoredTensor], dtype: torch.dtype, device: str | torch.device
+) -> OcrModel:
+    """Makes a model on the meta device a quantised one with these weights, a parameter at a time.
+
+    Stored values are quantised as they are, whatever the compute dtype, so that all trainings of a base share
+    one set of codes.
+
+    Args:
+        model: on the meta device, as its config makes it.
+        tensors: what `check_fit` approved.
+        dtype: of what is not quantised, and of the arithmetic.
+        device: where the model is put, and where weights are quantised.
+    Raises:
+        WeightsError: a value is not finite; the file ends early.
+    """
+    sketch = FingerprintSketch({name: tuple(p.shape) for name, p in model.named_parameters()})
+    shapes = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    packed = hollow_model(model)
+    model = nn.Module.to(model, dtype).to_empty(device=device)
+    targets = model.state_dict()
+    parts: dict[str, list[tuple[HubName, StoredTensor]]] = {}
+    for name, stored in sorted(tensors.items(), key=lambda item: (item[1].file, item[1].start)):
+        hub = HubName.parse(name)
+        parts.setdefault(hub.parameter, []).append((hub, stored))
+    with ExitStack() as files:
+        streams: dict[Path, BinaryIO] = {}
+        for name, pieces in parts.items():
+            dense = torch.empty(shapes[name], dtype=pieces[0][1].dtype)
+            for hub, stored in pieces:
+                if stored.file not in streams:
+                    streams[stored.file] = files.enter_context(stored.file.open("rb", buffering=0))
+                read_into(streams[stored.file], stored, hub.of(dense))
+            sketch.add(name, dense)
+            if name in packed:
+                packed[name].store(nf4.quantize(dense.to(device), place=f"{pieces[0][1].file}: {name}"))
+            else:
+                targets[name].copy_(dense)
+    sketch.carry(model)
+    return model
+
+
 def read_config(folder: Path) -> OcrConfig:
     """Reads `config.json`, with an error that says what is wrong with it."""
     file = folder / "config.json"
@@ -289,7 +335,11 @@ def read_config(folder: Path) -> OcrConfig:
 
 
 def load_model(
-    name: str, *, dtype: torch.dtype = torch.float32, device: str | torch.device = "cpu"
+    name: str,
+    *,
+    dtype: torch.dtype = torch.float32,
+    device: str | torch.device = "cpu",
+    quantization: Literal["none", "nf4"] = "none",
 ) -> OcrModel:
     """Loads a model for inference or training.
 
@@ -297,9 +347,16 @@ def load_model(
         name: "nano", a folder in hub layout, or a hub id.
         dtype: of the weights in memory.
         device: where they are put; tensors go there one at a time.
+        quantization: nf4 packs the decoder's projections into four bits (see `quantized.py`), frozen: for
+            training an adapter on a small card.
     Errors:
         WeightsError: files missing or broken; tensors missing, unexpected or misshaped (listed).
+        SettingsError: no such quantization.
     """
+    if quantization not in ("none", "nf4"):
+        raise SettingsError(
+            f"There is no quantization {quantization!r}.", place="quantization", mend="use none or nf4"
+        )
     folder = resolve_model(name)
     try:
         config = read_config(folder)
@@ -307,8 +364,11 @@ def load_model(
         with torch.device("meta"):
             model = OcrModel(config)
         check_fit(model, tensors, folder)
-        model = nn.Module.to(model, dtype).to_empty(device=device)
-        fill(model, tensors)
+        if quantization == "nf4":
+            model = fill_quantized(model, tensors, dtype, device)
+        else:
+            model = nn.Module.to(model, dtype).to_empty(device=device)
+            fill(model, tensors)
     except OSError as error:
         raise WeightsError(
             f"The model cannot be read: {error.strerror or error}.",
@@ -373,9 +433,10 @@ def save_model(
     under other names (shards) go.
 
     Errors:
-        OutputError: no permission, disk full.
+        OutputError: no permission, disk full; the model is quantised.
     """
     target = Path(folder)
+    refuse_save(model, str(target))
     try:
         target.mkdir(parents=True, exist_ok=True)
         tensors = list(hub_tensors(state_dict if state_dict is not None else model.state_dict()))
