@@ -1,6 +1,8 @@
 # Each target sets up .venv by itself, on a bare machine with Python >= 3.11.
 #   make quickstart   the whole story on bundled pages: dataset, baseline, fine-tuning, evaluation, comparison
 #   make test         all tests; ARGS="tests/cli -x" for some of them
+#   make test-gpu     the tests that need an NVIDIA GPU (the torch in .venv must be a CUDA build)
+#   make bench-cpu    training and evaluation of nano beside the plain transformers path
 #   make lint         style, format and types
 #   PYTHON=/path/to/python3.12 make …   to choose the Python
 
@@ -10,13 +12,19 @@ REQUIRED := pyproject.toml constraints.txt
 PIP_INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt
 ARGS ?=
 
-.PHONY: quickstart test lint
+.PHONY: quickstart test test-gpu bench-cpu lint
 
 quickstart: $(VENV)/.train
 	$(BIN)/ocrsmith quickstart -o quickstart --overwrite
 
 test: $(VENV)/.dev
 	$(BIN)/pytest $(ARGS)
+
+test-gpu: $(VENV)/.dev
+	$(BIN)/pytest -m gpu tests/gpu $(ARGS)
+
+bench-cpu: $(VENV)/.dev
+	$(BIN)/python -m benchmarks.cpu $(ARGS)
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
