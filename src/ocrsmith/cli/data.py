@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ocrsmith.cli import output
+from ocrsmith.cli.encode import encode
 from ocrsmith.cli.progress import BuildBar
 
 if TYPE_CHECKING:
     from ocrsmith.datasets import BuildSummary, Dataset, LengthCheck
     from ocrsmith.records import PageSample
 
-app = typer.Typer(help="Build, check and look at datasets.")
+app = typer.Typer(help="Build, check and look at datasets; encode their images ahead of a training.")
 
 _SHOWN_CHARACTERS = 100
 
@@ -279,6 +280,9 @@ def _print_show(result: dict[str, Any]) -> None:
                 f"    {_shorten(sample['text'])}",
             ]
     _print_lines(lines)
+
+
+app.command()(encode)
 
 
 def _sample_lines(sample: PageSample) -> list[str]:

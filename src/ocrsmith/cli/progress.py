@@ -8,7 +8,7 @@ from typing import Any
 from ocrsmith.cli import output
 
 
-class _Bar:
+class Bar:
     """A bar with counts, the time spent and the time left, for the length of a `with` block."""
 
     def __init__(self, unit: str = "") -> None:
@@ -36,7 +36,7 @@ class _Bar:
         self._progress.stop()
 
 
-class BuildBar(_Bar):
+class BuildBar(Bar):
     """How far the building of a dataset is; told by `build_dataset`."""
 
     _LABELS = {"read": "Reading and checking", "write": "Writing"}  # noqa: RUF012
@@ -52,7 +52,7 @@ class BuildBar(_Bar):
             self._progress.update(self._tasks[phase], completed=done)
 
 
-class PageBar(_Bar):
+class PageBar(Bar):
     """How far an evaluation is; told by `evaluate`. Without a terminal, a line now and then."""
 
     SECONDS_BETWEEN_LINES = 30

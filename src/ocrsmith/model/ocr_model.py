@@ -22,6 +22,7 @@ from ocrsmith.errors import SettingsError
 from ocrsmith.model.attention import Attend, CausalAttention, PackedAttention, attention_mask_4d
 from ocrsmith.model.config import OcrConfig
 from ocrsmith.model.decoder import DecoderLayer, RMSNorm, rotary_tables
+from ocrsmith.model.device_views import RawImages
 from ocrsmith.model.experts import GroupedExperts, Router
 from ocrsmith.model.loss import chunked_cross_entropy
 from ocrsmith.model.vision import ClipEmbeddings, DeepEncoder, SamAttention, SamEncoder
@@ -94,17 +95,22 @@ class OcrModel(PreTrainedModel, GenerationMixin):
     def get_output_embeddings(self) -> nn.Linear:
         return self.lm_head
 
-    def encode_images(self, views: dict[int, Tensor], image_layouts: list[ImageLayout]) -> Tensor:
+    def encode_images(
+        self, views: dict[int, Tensor] | RawImages, image_layouts: list[ImageLayout]
+    ) -> Tensor:
         """Runs the DeepEncoder over all views of a batch, one pass per view size.
 
         Args:
             views: side S → (N_S, S, S, 3) uint8, or (N_S, 3, S, S) normalised floats. Within a size, images
-                come in order, the tiles of one (row by row) before its global view.
+                come in order, the tiles of one (row by row) before its global view. Or the images themselves, of
+                which the views are made on the model's device.
             image_layouts: one per image, in order.
         Returns:
             (I, H): for every image its tile rows, then its global rows, each row ended by `image_newline`, then
             `view_seperator`.
         """
+        if isinstance(views, RawImages):
+            views = views.views(self.device)
         asked: dict[int, int] = dict.fromkeys(views, 0)
         for view_size, tile_size, columns, rows in image_layouts:
             asked[view_size] = asked.get(view_size, 0) + 1
@@ -155,7 +161,7 @@ class OcrModel(PreTrainedModel, GenerationMixin):
         labels: Tensor | None = None,
         label_rows: Tensor | None = None,
         sequence_lengths: Sequence[int] | None = None,
-        views: dict[int, Tensor] | None = None,
+        views: dict[int, Tensor] | RawImages | None = None,
         image_layouts: list[ImageLayout] | None = None,
         image_features: Tensor | None = None,
         use_cache: bool | None = None,
@@ -185,7 +191,7 @@ class OcrModel(PreTrainedModel, GenerationMixin):
             past_key_values, hidden_states (embeddings, then each layer's output, then the final norm's).
         """
         if inputs_embeds is None:
-            if image_features is None and views:
+            if image_features is None and views is not None and len(views):
                 image_features = self.encode_images(views, image_layouts or [])
             if input_ids is None:
                 raise ValueError("input_ids or inputs_embeds must be given")

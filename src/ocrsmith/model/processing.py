@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -26,6 +26,7 @@ from transformers import PreTrainedTokenizerFast
 from ocrsmith.errors import ImageError, InputError, SettingsError
 from ocrsmith.images.open import Alpha, flatten_image, open_image
 from ocrsmith.images.resize import MODES, ImageViews, Mode, ModeName, count_tokens, image_layout, make_views
+from ocrsmith.model.device_views import RawImage, RawImages, raw_image
 from ocrsmith.model.tokens import OcrTokens, load_tokenizer
 from ocrsmith.settings.base import Settings
 from ocrsmith.settings.files import cannot_write, write_text
@@ -73,8 +74,8 @@ class Encoded:
     input_ids: list[int]
     labels: list[int] | None
     """As long as `input_ids`, -100 on everything but the answer and eos; None without an answer."""
-    views: list[ImageViews]
-    """One per image, in the order of the prompt."""
+    views: Sequence[ImageViews | RawImage]
+    """One per image, in the order of the prompt; raw where views are made on the device."""
 
     @property
     def num_tokens(self) -> int:
@@ -90,13 +91,25 @@ class Encoded:
 class OcrProcessor:
     """Encodes samples, collates batches, decodes answers."""
 
-    def __init__(self, tokenizer: PreTrainedTokenizerFast, settings: ProcessingSettings | None = None) -> None:
+    def __init__(
+        self,
+        tokenizer: PreTrainedTokenizerFast,
+        settings: ProcessingSettings | None = None,
+        *,
+        resize: Literal["host", "device"] = "host",
+    ) -> None:
         """
+        Args:
+            tokenizer: the model's.
+            settings: None takes the defaults.
+            resize: device: images are decoded only; `OcrModel.encode_images` makes the same views of them on the
+                model's device.
         Raises:
             InputError: the tokenizer lacks bos, eos, pad or `<image>`.
         """
         self.tokenizer = tokenizer
         self.settings = settings or ProcessingSettings()
+        self.resize = resize
         self.tokens = OcrTokens(tokenizer)
 
     @property
@@ -122,10 +135,17 @@ class OcrProcessor:
         answer = None if text is None else self._encode_answer(text)
         views = [self._make_views(image) for image in images]
         prefix = self._join(pieces, [view.num_tokens for view in views])
-        self._check_length(len(prefix), None if answer is None else len(answer))
-        if answer is None:
-            return Encoded(prefix, None, views)
-        return Encoded(prefix + answer, [IGNORE] * len(prefix) + answer, views)
+        return self._complete(prefix, answer, views)
+
+    def encode_text(self, size: tuple[int, int], prompt: str | None = None, text: str | None = None) -> Encoded:
+        """As `encode` for one upright image of that size (width, height), without its views.
+
+        Raises:
+            InputError: as `encode`.
+        """
+        pieces = self._split_prompt(prompt, 1)
+        answer = None if text is None else self._encode_answer(text)
+        return self._complete(self._join(pieces, [self.count_image_tokens(*size)]), answer, [])
 
     def count_tokens(
         self, image_sizes: Sequence[tuple[int, int]], prompt: str | None = None, text: str | None = None
@@ -158,7 +178,8 @@ class OcrProcessor:
             input_ids, attention_mask: (B, T) int64.
             labels: (B, T) int64 with -100 on padding; only if all samples have labels, as is
             label_rows: (R,) int64, the flat indices b·T + t of the positions whose next token is learned.
-            views: side S → (N_S, S, S, 3) uint8; images in order, an image's tiles before its global view.
+            views: side S → (N_S, S, S, 3) uint8; images in order, an image's tiles before its global view. With
+                `resize` on the device, the images themselves.
             image_layouts: (view_size, tile_size, columns, rows) per image, plain ints.
         """
         length = max(sample.num_tokens for sample in encoded)
@@ -241,7 +262,15 @@ class OcrProcessor:
         tokenizer = load_tokenizer(folder)
         return cls(tokenizer, _read_settings(folder / SETTINGS_FILE))
 
-    def _make_views(self, source: ImageSource) -> ImageViews:
+    def _complete(
+        self, prefix: list[int], answer: list[int] | None, views: Sequence[ImageViews | RawImage]
+    ) -> Encoded:
+        self._check_length(len(prefix), None if answer is None else len(answer))
+        if answer is None:
+            return Encoded(prefix, None, views)
+        return Encoded(prefix + answer, [IGNORE] * len(prefix) + answer, views)
+
+    def _make_views(self, source: ImageSource) -> ImageViews | RawImage:
         alpha = self.settings.alpha
         if isinstance(source, Image.Image):
             image = flatten_image(source, alpha=alpha, keep_grey=True)
@@ -250,6 +279,8 @@ class OcrProcessor:
         if not (image.width and image.height):
             raise ImageError(f"The image is {image.width}×{image.height} pixels: nothing to read.")
         limits = {"min_tiles": self.settings.min_tiles, "max_tiles": self.settings.max_tiles}
+        if self.resize == "device":
+            return raw_image(image, self.mode, **limits)
         return make_views(image, self.mode, **limits)
 
     def _split_prompt(self, prompt: str | None, images: int) -> list[list[int]]:
@@ -293,13 +324,19 @@ class OcrProcessor:
         )
 
 
-def _stack_views(images: Iterator[ImageViews]) -> dict[int, Tensor]:
-    """Side S → (N_S, S, S, 3) uint8, each pixel copied once."""
+def _stack_views(images: Iterable[ImageViews | RawImage]) -> dict[int, Tensor] | RawImages:
+    """Side S → (N_S, S, S, 3) uint8, each pixel copied once; raw images as they are."""
+    raw: list[RawImage] = []
     by_size: dict[int, list[np.ndarray]] = {}
     for image in images:
+        if isinstance(image, RawImage):
+            raw.append(image)
+            continue
         if image.tile_size:
             by_size.setdefault(image.tile_size, []).append(image.tiles)
         by_size.setdefault(image.view_size, []).append(image.global_view[None])
+    if raw:
+        return RawImages.of(raw)
     return {size: torch.from_numpy(np.concatenate(views)) for size, views in by_size.items()}
 
 
