@@ -1,9 +1,13 @@
 """Decoding speed of ocrsmith beside transformers' own classes, in one run.
 
-    python -m benchmarks.decode --size 3b --workload P --batches 1,32,128 --tokens 128 --name decode-P
+    python -m benchmarks.decode --size 3b --workload P --batches 1,32,128 --tokens 512 --name decode-P
+    python -m benchmarks.decode --size 3b --workload P --batches 32,128 --rounds 3 --engines ours
 
-Greedy, exactly as many tokens as asked for. Time for a token is (all tokens − one token) / (tokens − 1), so
-that encoding and prefill are out; pages a second have them in.
+Greedy, exactly as many tokens as asked for. Ours is the native engine with all that belongs to it, from JPEG
+files to texts; the reference gets tensors on the device. Time for a token is (all tokens − one token) /
+(tokens − 1), so that encoding and prefill are out; pages a second have them in. With several rounds the pages
+are that many times the batch: rows that get free are taken by the next page; the reference reads batch after
+batch.
 """
 
 from __future__ import annotations
@@ -27,7 +31,7 @@ from benchmarks.workloads import SIZES, WORKLOADS, make_config
 from ocrsmith.errors import OcrsmithError, SettingsError
 
 ENGINES = ("ours", "r2")
-ADAPTERS = ("none", "merged", "unmerged")
+ADAPTERS = ("none", "merged", "unmerged", "apart")
 COLUMNS = (
     *("engine", "adapter", "batch", "ms/token", "tokens/s", "prefill s", "whole s", "pages/s"),
     *("tokens/s whole", "× r2", "floor ms", "peak GiB"),
@@ -41,8 +45,9 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     add("--size", choices=SIZES, default="3b", help="of the model, with random weights")
     add("--workload", choices=sorted(WORKLOADS), default="P", help="L: text lines; P: pages")
     add("--engines", "--peer", default="ours,r2", help="some of ours, r2")
-    add("--adapters", default="merged,unmerged", help="some of none, merged, unmerged")
+    add("--adapters", default="merged,unmerged", help="some of none, merged, unmerged, apart (never folded in)")
     add("--batches", default="1,32,128", help="pages that are read at once")
+    add("--rounds", type=int, default=1, help="pages, in multiples of the batch")
     add("--tokens", type=int, default=128, help="written for every page")
     add("--repeats", type=int, default=2, help="measurements; the median counts")
     add("--cudnn-attention", action="store_true", help="let torch plan attention anew at every length")
@@ -63,6 +68,8 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     ):
         if unknown := set(given) - set(known):
             raise SettingsError(f"There is no {sorted(unknown)}.", place=flag, mend=f"use {', '.join(known)}")
+    if options.rounds < 1:
+        raise SettingsError("There must be pages.", place="--rounds", mend="give 1 or more")
     if options.tokens < 2:
         raise SettingsError("A time for a token takes two of them.", place="--tokens", mend="give 2 or more")
     return options
@@ -83,7 +90,8 @@ def measure(options: argparse.Namespace) -> list[dict[str, Any]]:
             workers[kind].ask()
         for batch in options.batches:
             for (engine, adapter), worker in workers.items():
-                told = worker.ask({"batch": batch, "tokens": options.tokens, "repeats": options.repeats})
+                asked = {"batch": batch, "pages": batch * options.rounds}
+                told = worker.ask({**asked, "tokens": options.tokens, "repeats": options.repeats})
                 kind_and_batch = {"engine": engine, "adapter": adapter, "batch": batch}
                 found.append({**kind_and_batch, **told, "failure": worker.failure})
     finally:
@@ -99,15 +107,15 @@ def rows_of(found: list[dict[str, Any]], options: argparse.Namespace) -> list[di
         row: dict[str, Any] = {name: told[name] for name in ("engine", "adapter", "batch", "failure")}
         if "whole" in told:
             whole, prefill = statistics.median(told["whole"]), statistics.median(told["prefill"])
-            step = max(whole - prefill, 1e-9) / (options.tokens - 1)
+            step = max(whole - prefill, 1e-9) / (options.tokens - 1) / options.rounds
             length = told["prompt_tokens"] + options.tokens // 2
             row |= {
                 "ms/token": 1000 * step,
                 "tokens/s": told["batch"] / step,
                 "prefill s": prefill,
                 "whole s": whole,
-                "pages/s": told["batch"] / whole,
-                "tokens/s whole": told["batch"] * options.tokens / whole,
+                "pages/s": told["pages"] / whole,
+                "tokens/s whole": told["pages"] * options.tokens / whole,
                 "peak GiB": told["peak_gib"],
             }
             if options.device == "cuda":

@@ -23,7 +23,8 @@ from transformers import PreTrainedTokenizerFast
 from ocrsmith.cli import main as cli
 from ocrsmith.engines.base import Engine, PageRequest
 from ocrsmith.engines.decoding import DecodingSettings
-from ocrsmith.engines.native import LOOP_TOKENS, NativeEngine, PageFeatures, choose_device, folder_hash
+from ocrsmith.engines.native import NativeEngine, PageFeatures, choose_device, folder_hash
+from ocrsmith.engines.native.loop_end import LOOP_TOKENS
 from ocrsmith.errors import AdapterError, InputError, SettingsError, WeightsError
 from ocrsmith.model.config import OcrConfig
 from ocrsmith.model.lora import add_lora, save_adapter
@@ -262,28 +263,27 @@ def test_a_bad_image_fails_alone(model: OcrModel, processor: OcrProcessor) -> No
 
 
 class Failing:
-    """Stands before a model's `generate`: raises what a real one may raise."""
+    """Stands before a model: its decoder raises what a real one may raise, by the lengths of the prompts."""
 
-    def __init__(self, model: OcrModel, fails: Callable[[dict[str, Any]], Exception | None]) -> None:
-        self.model = model
+    def __init__(self, model: OcrModel, fails: Callable[[list[int]], Exception | None]) -> None:
+        self.real = model
         self.fails = fails
         self.sizes: list[int] = []
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self.model, name)
+        return getattr(self.real, name)
 
-    def generate(self, **inputs: Any) -> Any:
-        self.sizes.append(len(inputs["input_ids"]))
-        error = self.fails(inputs)
+    def decode(self, inputs_embeds: torch.Tensor, position_ids: torch.Tensor, attend: Any) -> torch.Tensor:
+        lengths = attend.packed.lengths
+        self.sizes.append(len(lengths))
+        error = self.fails(lengths)
         if error is not None:
             raise error
-        return self.model.generate(**inputs)
+        return self.real.decode(inputs_embeds, position_ids, attend)
 
 
 def test_too_little_memory_makes_batches_smaller(model: OcrModel, processor: OcrProcessor) -> None:
-    tight = Failing(
-        model, lambda inputs: torch.OutOfMemoryError("2 GiB") if len(inputs["input_ids"]) > 2 else None
-    )
+    tight = Failing(model, lambda lengths: torch.OutOfMemoryError("2 GiB") if len(lengths) > 2 else None)
     engine = NativeEngine(tight, processor, decoding=FREE, batch_size=4)
     answers = read(engine, requests(4))
     plenty = read(NativeEngine(model, processor, decoding=FREE, batch_size=4), requests(4))
@@ -294,9 +294,7 @@ def test_too_little_memory_makes_batches_smaller(model: OcrModel, processor: Ocr
 
 def test_a_page_that_breaks_the_model_fails_alone(model: OcrModel, processor: OcrProcessor) -> None:
     long = max(processor.encode([r.image], prompt=r.prompt).num_tokens for r in requests(4))
-    broken = Failing(
-        model, lambda inputs: RuntimeError("bad page") if inputs["input_ids"].shape[1] == long else None
-    )
+    broken = Failing(model, lambda lengths: RuntimeError("bad page") if long in lengths else None)
     answers = read(NativeEngine(broken, processor, decoding=FREE, batch_size=4), requests(4))
     assert {name for name, answer in answers.items() if answer.finish_reason == "error"} == {"p3"}
     assert answers["p3"].error == "RuntimeError: bad page"
@@ -339,7 +337,7 @@ def test_features_are_kept_for_the_next_reading_up_to_a_limit(model: OcrModel, p
     full = PageFeatures(0)
     read(NativeEngine(model, processor, decoding=FREE, features=full), requests())
     read(NativeEngine(model, processor, decoding=FREE, features=full), requests())
-    assert passes == [2, 2, 1, 5, 5]
+    assert passes == [2, 2, 1, 4, 1, 4, 1]
     hook.remove()
 
 

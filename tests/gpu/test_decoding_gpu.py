@@ -11,10 +11,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ocrsmith.engines import batching
 from ocrsmith.engines.decoding import DecodingSettings
-from ocrsmith.engines.native import NativeEngine
-from ocrsmith.engines.stepping import Stepper
+from ocrsmith.engines.native import NativeEngine, batching
+from ocrsmith.engines.native.stepping import Stepper
 from ocrsmith.model import kernels
 from ocrsmith.model.decode_attention import attend_slots_plain, attend_slots_triton
 from ocrsmith.model.decode_experts import (

@@ -292,6 +292,15 @@ def _bicubic(x: np.ndarray) -> np.ndarray:
     return np.where(x < 1.0, near, np.where(x < 2.0, far, 0.0))
 
 
+def can_resize() -> bool:
+    """Whether the installed Pillow's pixels can be made on a device."""
+    try:
+        pass_order()
+    except ImageError:
+        return False
+    return True
+
+
 @lru_cache(maxsize=1)
 def pass_order() -> PassOrder:
     """Which pass the installed Pillow does first: found by trying, since that is what counts.
