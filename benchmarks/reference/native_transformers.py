@@ -8,6 +8,7 @@ makes the encoder's inputs ask for gradients, and it is computed twice and back-
 
 from __future__ import annotations
 
+import re
 from functools import partial
 from typing import Any, cast
 
@@ -166,6 +167,16 @@ def native_arguments(batch: dict[str, Any], dtype: torch.dtype) -> dict[str, Any
     return arguments
 
 
+def _all_linears(model: nn.Module) -> list[str]:
+    """Names of the linear layers of encoder, projector and decoder."""
+    return [
+        name
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Linear)
+        and (re.fullmatch(LINEARS, name) or ".vision_tower." in name or ".multi_modal_projector" in name)
+    ]
+
+
 class NativePeer:
     """R2 for the training and the decoding benchmark."""
 
@@ -179,15 +190,16 @@ class NativePeer:
         adapter: bool = True,
         rank: int = 16,
         alpha: int = 16,
+        encoder_learns: bool = False,
     ) -> None:
-        """Takes the weights of `model` over."""
+        """Takes the weights of `model` over. `encoder_learns`: the adapter is on encoder and projector too."""
         self.bare = native_copy(model)
         self.model: Any = self.bare
         if adapter:
             config = LoraConfig(
                 r=rank,
                 lora_alpha=alpha,
-                target_modules=LINEARS,
+                target_modules=_all_linears(self.bare) if encoder_learns else LINEARS,
                 target_parameters=EXPERTS,
                 task_type="CAUSAL_LM",
             )
@@ -209,6 +221,17 @@ class NativePeer:
             labels=batch["labels"],
             mm_encoder_outputs={"image": features},
             use_cache=False,
+        ).loss
+        return loss
+
+    def whole_loss(self, batch: dict[str, Any]) -> Tensor:
+        """Mean cross entropy of a batch, images encoded on the way and with gradients."""
+        loss: Tensor = self.model(
+            input_ids=batch["input_ids"],
+            attention_mask=batch["attention_mask"],
+            labels=batch["labels"],
+            use_cache=False,
+            **native_arguments(batch, self.bare.dtype),
         ).loss
         return loss
 

@@ -66,14 +66,18 @@ class Attention(nn.Module):
         self.v_proj = nn.Linear(sizes.hidden_size, sizes.hidden_size, bias=False)
         self.o_proj = nn.Linear(sizes.hidden_size, sizes.hidden_size, bias=False)
 
-    def forward(self, x: Tensor, rotary: tuple[Tensor, Tensor], attend: Attend) -> Tensor:
+    def forward(
+        self, x: Tensor, rotary: tuple[Tensor, Tensor], attend: Attend, rows: Tensor | None = None
+    ) -> Tensor:
+        """(B, T, H) → (B, T, H), or (1, R, H) of the flat positions `rows` (R,) alone."""
         batch, length, _ = x.shape
         q, k, v = (
             proj(x).view(batch, length, -1, self.head_dim)  # (B, T, h, d)
             for proj in (self.q_proj, self.k_proj, self.v_proj)
         )
         q, k = rotate(q, *rotary), rotate(k, *rotary)
-        return self.o_proj(attend(self.layer, q, k, v).reshape(batch, length, -1))
+        out = attend(self.layer, q, k, v).reshape(batch, length, -1)
+        return self.o_proj(out if rows is None else pick_rows(out, rows))
 
 
 class DecoderLayer(GradientCheckpointingLayer):
@@ -94,12 +98,20 @@ class DecoderLayer(GradientCheckpointingLayer):
         rotary: tuple[Tensor, Tensor],
         attend: Attend,
         balance_losses: list[Tensor] | None,
+        rows: Tensor | None = None,
     ) -> Tensor:
-        x = x + self.self_attn(self.input_layernorm(x), rotary, attend)
+        """(B, T, H) → (B, T, H); with `rows` (R,) flat positions that alone are wanted, (1, R, H)."""
+        seen = self.self_attn(self.input_layernorm(x), rotary, attend, rows)
+        x = (x if rows is None else pick_rows(x, rows)) + seen
         normed = self.post_attention_layernorm(x)
         if isinstance(self.mlp, MoeMlp):
             return x + self.mlp(normed, balance_losses)
         return x + self.mlp(normed)
+
+
+def pick_rows(x: Tensor, rows: Tensor) -> Tensor:
+    """(B, T, C) → (1, R, C) at flat positions (R,)."""
+    return x.flatten(0, 1).index_select(0, rows)[None]
 
 
 def rotary_tables(positions: Tensor, head_dim: int, theta: float, dtype: torch.dtype) -> tuple[Tensor, Tensor]:

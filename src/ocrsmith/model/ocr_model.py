@@ -95,15 +95,13 @@ class OcrModel(PreTrainedModel, GenerationMixin):
     def get_output_embeddings(self) -> nn.Linear:
         return self.lm_head
 
-    def encode_images(
-        self, views: dict[int, Tensor] | RawImages, image_layouts: list[ImageLayout]
-    ) -> Tensor:
+    def encode_images(self, views: dict[int, Tensor] | RawImages, image_layouts: list[ImageLayout]) -> Tensor:
         """Runs the DeepEncoder over all views of a batch, one pass per view size.
 
         Args:
             views: side S → (N_S, S, S, 3) uint8, or (N_S, 3, S, S) normalised floats. Within a size, images
-                come in order, the tiles of one (row by row) before its global view. Or the images themselves, of
-                which the views are made on the model's device.
+                come in order, the tiles of one (row by row) before its global view. Or the images themselves:
+                views are made of them on the model's device.
             image_layouts: one per image, in order.
         Returns:
             (I, H): for every image its tile rows, then its global rows, each row ended by `image_newline`, then
@@ -198,9 +196,11 @@ class OcrModel(PreTrainedModel, GenerationMixin):
             inputs_embeds = self.embed(input_ids, image_features)
         balance: list[Tensor] | None = [] if self.config.router_aux_loss_alpha and labels is not None else None
         keep = bool(output_hidden_states)
+        # The last layer's values at other rows would be seen by nobody.
+        rows = label_rows if labels is not None and not keep and balance is None else None
         if sequence_lengths is not None:
             packed = PackedAttention(sequence_lengths, inputs_embeds.device)
-            hidden, states = self._decode(inputs_embeds, packed.positions(), packed, balance, keep)
+            hidden, states = self._decode(inputs_embeds, packed.positions(), packed, balance, keep, rows)
         else:
             if use_cache is None:
                 use_cache = not self.training and labels is None
@@ -211,13 +211,14 @@ class OcrModel(PreTrainedModel, GenerationMixin):
                 position_ids = _positions(attention_mask, length, past, inputs_embeds.device)
             mask = attention_mask_4d(attention_mask, length, past, inputs_embeds.device)
             attend = CausalAttention(mask, past_key_values)
-            hidden, states = self._decode(inputs_embeds, position_ids, attend, balance, keep)
+            hidden, states = self._decode(inputs_embeds, position_ids, attend, balance, keep, rows)
         loss = None
         if labels is None:
             kept = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) else logits_to_keep
             logits = self.lm_head(hidden[:, kept])
         else:
-            loss, logits = self._loss(hidden, labels, label_rows, num_items_in_batch)
+            learned = hidden if rows is None else hidden[0]  # (B, T, H) or (R, H)
+            loss, logits = self._loss(learned, labels, label_rows, num_items_in_batch)
             if balance:
                 loss = loss + self.config.router_aux_loss_alpha * torch.stack(balance).sum()
         return CausalLMOutputWithPast(
@@ -230,6 +231,7 @@ class OcrModel(PreTrainedModel, GenerationMixin):
         position_ids: Tensor,
         attend: Attend,
         balance: list[Tensor] | None = None,
+        rows: Tensor | None = None,
     ) -> Tensor:
         """The decoder alone: (B, T, H) embeddings → (B, T, H) after the final norm.
 
@@ -238,18 +240,27 @@ class OcrModel(PreTrainedModel, GenerationMixin):
             position_ids: (B, T) or (1, T).
             attend: how queries meet keys.
             balance: gets each layer's load-balancing loss, where it is wanted.
+            rows: (R,) flat positions that alone are wanted; then (1, R, H) comes back, and the last layer does
+                less. Not together with `balance`.
         """
-        return self._decode(inputs_embeds, position_ids, attend, balance, False)[0]
+        return self._decode(inputs_embeds, position_ids, attend, balance, False, rows)[0]
 
     def _decode(
-        self, x: Tensor, position_ids: Tensor, attend: Attend, balance: list[Tensor] | None, keep_states: bool
+        self,
+        x: Tensor,
+        position_ids: Tensor,
+        attend: Attend,
+        balance: list[Tensor] | None,
+        keep_states: bool,
+        rows: Tensor | None,
     ) -> tuple[Tensor, tuple[Tensor, ...] | None]:
         """As `decode`, with the residual stream where asked for."""
         sizes = self.config.decoder_sizes
         rotary = rotary_tables(position_ids, sizes.head_dim, sizes.rope_theta, x.dtype)
         states = [x] if keep_states else []
-        for layer in self.model.layers:
-            x = layer(x, rotary, attend, balance)
+        last = len(self.model.layers) - 1
+        for number, layer in enumerate(self.model.layers):
+            x = layer(x, rotary, attend, balance, rows if number == last else None)
             if keep_states:
                 states.append(x)
         x = self.model.norm(x)
@@ -271,9 +282,13 @@ class OcrModel(PreTrainedModel, GenerationMixin):
     def _loss(
         self, hidden: Tensor, labels: Tensor, label_rows: Tensor | None, items: Tensor | int | None
     ) -> tuple[Tensor, Tensor | None]:
-        """Cross entropy of the next token, and logits; in float32, of which the Trainer would make a copy."""
+        """Cross entropy of the next token, and logits; in float32, of which the Trainer would make a copy.
+
+        `hidden` is (B, T, H), or (R, H) of the label rows alone.
+        """
         if label_rows is not None:
-            picked, targets = hidden.flatten(0, 1)[label_rows], labels.flatten()[label_rows + 1]
+            picked = hidden if hidden.ndim == 2 else hidden.flatten(0, 1)[label_rows]
+            targets = labels.flatten()[label_rows + 1]
             if self.training and not self.lm_head.weight.requires_grad:
                 total = chunked_cross_entropy(picked, self.lm_head.weight, targets)
                 return total / (max(1, targets.numel()) if items is None else items), None

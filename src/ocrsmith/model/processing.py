@@ -102,8 +102,8 @@ class OcrProcessor:
         Args:
             tokenizer: the model's.
             settings: None takes the defaults.
-            resize: device: images are decoded only; `OcrModel.encode_images` makes the same views of them on the
-                model's device.
+            resize: device: images are decoded only; `OcrModel.encode_images` makes the same views of them
+                on the model's device.
         Raises:
             InputError: the tokenizer lacks bos, eos, pad or `<image>`.
         """

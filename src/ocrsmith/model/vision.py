@@ -12,7 +12,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ocrsmith.model import fused_cpu
 from ocrsmith.model.config import ClipSizes, OcrConfig, SamSizes
+from ocrsmith.model.relative_attention import relative_attention
 
 
 class DeepEncoder(nn.Module):
@@ -32,6 +34,11 @@ class DeepEncoder(nn.Module):
         Returns:
             (B, g*g, hidden) image tokens, row by row, in the decoder's space.
         """
+        if views.is_cuda:
+            from ocrsmith.model import vision_cuda
+
+            if vision_cuda.runs_fast(self, views):
+                return vision_cuda.encode_views(self, views)
         dtype = self.sam_model.pos_embed.dtype
         pixels = normalise(views).to(dtype) if views.dtype == torch.uint8 else views.to(dtype)
         sam = self.sam_model(pixels)  # (B, C, g, g)
@@ -42,7 +49,7 @@ class DeepEncoder(nn.Module):
 
 def normalise(views: Tensor) -> Tensor:
     """(B, S, S, 3) uint8 → (B, 3, S, S) float32 with mean and standard deviation 0.5, on the views' device."""
-    return ((views.permute(0, 3, 1, 2).float() / 255) - 0.5) / 0.5
+    return views.permute(0, 3, 1, 2).float().div_(255).sub_(0.5).div_(0.5)
 
 
 class Projector(nn.Module):
@@ -114,6 +121,8 @@ class SamBlock(nn.Module):
         self.mlp = SamMlp(sizes)
 
     def forward(self, x: Tensor) -> Tensor:
+        if fused_cpu.suits(x) and (out := self._forward_fused(x)) is not None:
+            return out
         shortcut, x = x, self.norm1(x)
         if self.window:
             batch, height, width, _ = x.shape
@@ -123,6 +132,24 @@ class SamBlock(nn.Module):
             x = self.attn(x)
         x = shortcut + x
         return x + self.mlp(self.norm2(x))
+
+    def _forward_fused(self, x: Tensor) -> Tensor | None:
+        """The same on a CPU, where weights are frozen and windows fill the map; None elsewhere."""
+        batch, height, width, _ = x.shape
+        if self.window and (height % self.window or width % self.window):
+            return None
+        parts = fused_cpu.linear_parts(self.attn.qkv, self.attn.proj, self.mlp.lin1, self.mlp.lin2)
+        if parts is None or not (fused_cpu.frozen_norm(self.norm1) and fused_cpu.frozen_norm(self.norm2)):
+            return None
+        qkv, proj, up, down = parts
+        projected = fused_cpu.norm_linear(x, self.norm1, qkv)  # (B, H, W, 3C)
+        if self.window:
+            attended = self.attn.attend(split_windows(projected, self.window))
+            attended = join_windows(attended, self.window, batch, height, width)
+        else:
+            attended = self.attn.attend(projected)
+        x = fused_cpu.linear_add(attended, proj, x)
+        return fused_cpu.norm_mlp_add(x, self.norm2, up, down, "gelu")
 
 
 class SamMlp(nn.Module):
@@ -138,9 +165,7 @@ class SamMlp(nn.Module):
 class SamAttention(nn.Module):
     """Attention with decomposed relative positions (MViTv2, arXiv 2112.01526, eq. 4).
 
-    The bias of query q and key k is R_h[q, row(k)] + R_w[q, column(k)]. Written as an inner product — the query
-    carries its R_h and R_w as extra channels, the key a one-hot row and column — it needs no (queries x keys)
-    bias tensor, and fused attention kernels serve it forwards and backwards.
+    The bias of query q and key k is R_h[q, row(k)] + R_w[q, column(k)], both inner products of the query.
     """
 
     def __init__(self, sizes: SamSizes, span: int) -> None:
@@ -153,25 +178,20 @@ class SamAttention(nn.Module):
         self.rel_pos_w = nn.Parameter(torch.zeros(2 * span - 1, head_dim))
 
     def forward(self, x: Tensor) -> Tensor:
-        batch, height, width, channels = x.shape
-        qkv = self.qkv(x).view(batch, height * width, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
+        return self.proj(self.attend(self.qkv(x)))
+
+    def attend(self, qkv: Tensor) -> Tensor:
+        """(B, H, W, 3C) → (B, H, W, C)."""
+        batch, height, width, _ = qkv.shape
+        qkv = qkv.reshape(batch, height * width, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
         q, k, v = qkv.unbind(0)  # (B, h, HW, d)
-        head_dim = q.shape[-1]
-        grid = q.reshape(batch, self.heads, height, width, head_dim)
+        grid = q.unflatten(2, (height, width))
         rows = relative_table(self.rel_pos_h, height)  # (H, H, d)
         columns = relative_table(self.rel_pos_w, width)  # (W, W, d)
-        bias_rows = torch.einsum("bnhwd,hkd->bnhwk", grid, rows).flatten(2, 3)  # (B, h, HW, H)
-        bias_columns = torch.einsum("bnhwd,wkd->bnhwk", grid, columns).flatten(2, 3)  # (B, h, HW, W)
-        place = key_places(height, width, q.device, q.dtype).expand(
-            batch, self.heads, -1, -1
-        )  # (B, h, HW, H+W)
-        q = torch.cat([q * head_dim**-0.5, bias_rows, bias_columns], dim=-1)
-        k = torch.cat([k, place], dim=-1)
-        fill = -q.shape[-1] % 8  # fused kernels want the same multiple of eight for queries, keys and values
-        q, k = F.pad(q, (0, fill)), F.pad(k, (0, fill))
-        v = F.pad(v, (0, q.shape[-1] - head_dim))
-        out = F.scaled_dot_product_attention(q, k, v, scale=1.0)[..., :head_dim]
-        return self.proj(out.transpose(1, 2).reshape(batch, height, width, channels))
+        per_row = torch.einsum("bnhwd,hkd->bnhwk", grid, rows).flatten(2, 3)  # (B, h, HW, H)
+        per_column = torch.einsum("bnhwd,wkd->bnhwk", grid, columns).flatten(2, 3)  # (B, h, HW, W)
+        out = relative_attention(q, k, v, per_row, per_column)
+        return out.transpose(1, 2).reshape(batch, height, width, -1)
 
 
 class ChannelNorm(nn.Module):
@@ -186,13 +206,6 @@ class ChannelNorm(nn.Module):
         return F.layer_norm(x.permute(0, 2, 3, 1), self.weight.shape, self.weight, self.bias, 1e-6).permute(
             0, 3, 1, 2
         )
-
-
-def key_places(height: int, width: int, device: torch.device, dtype: torch.dtype) -> Tensor:
-    """(HW, H + W): the one-hot row and the one-hot column of every position, row by row."""
-    rows = torch.eye(height, device=device, dtype=dtype).repeat_interleave(width, dim=0)
-    columns = torch.eye(width, device=device, dtype=dtype).repeat(height, 1)
-    return torch.cat([rows, columns], dim=-1)
 
 
 def relative_table(table: Tensor, size: int) -> Tensor:
@@ -289,8 +302,22 @@ class ClipBlock(nn.Module):
         self.mlp = ClipMlp(sizes)
 
     def forward(self, x: Tensor) -> Tensor:
+        if fused_cpu.suits(x) and (out := self._forward_fused(x)) is not None:
+            return out
         x = x + self.self_attn(self.layer_norm1(x))
         return x + self.mlp(self.layer_norm2(x))
+
+    def _forward_fused(self, x: Tensor) -> Tensor | None:
+        """The same on a CPU, where weights are frozen; None elsewhere."""
+        attn, mlp = self.self_attn, self.mlp
+        parts = fused_cpu.linear_parts(attn.qkv_proj, attn.out_proj, mlp.fc1, mlp.fc2)
+        norms = self.layer_norm1, self.layer_norm2
+        if parts is None or not all(map(fused_cpu.frozen_norm, norms)):
+            return None
+        qkv, proj, up, down = parts
+        attended = attn.attend(fused_cpu.norm_linear(x, norms[0], qkv))
+        x = fused_cpu.linear_add(attended, proj, x)
+        return fused_cpu.norm_mlp_add(x, norms[1], up, down, "quick_gelu")
 
 
 class ClipAttention(nn.Module):
@@ -301,10 +328,12 @@ class ClipAttention(nn.Module):
         self.out_proj = nn.Linear(sizes.width, sizes.width)
 
     def forward(self, x: Tensor) -> Tensor:
-        batch, length, channels = x.shape
-        q, k, v = self.qkv_proj(x).view(batch, length, 3, self.heads, -1).permute(2, 0, 3, 1, 4).unbind(0)
-        out = F.scaled_dot_product_attention(q, k, v)
-        return self.out_proj(out.transpose(1, 2).reshape(batch, length, channels))
+        return self.out_proj(self.attend(self.qkv_proj(x)))
+
+    def attend(self, qkv: Tensor) -> Tensor:
+        """(B, T, 3C) → (B, T, C)."""
+        q, k, v = qkv.unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)  # (B, h, T, d)
+        return F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
 
 
 class ClipMlp(nn.Module):

@@ -174,9 +174,8 @@ class _Static:
         """Forward and backward of what was filled in."""
         packed = PackedAttention((), model.device, starts=self.starts, longest=self.shape.longest)
         embeds = model.embed(self.ids, self.features)
-        hidden = model.decode(embeds, packed.positions(self.shape.tokens), packed)
-        picked = hidden[0].index_select(0, self.rows)  # (R, H)
-        loss = chunked_cross_entropy(picked, model.lm_head.weight, self.targets) * self.factor
+        hidden = model.decode(embeds, packed.positions(self.shape.tokens), packed, rows=self.rows)  # (1, R, H)
+        loss = chunked_cross_entropy(hidden[0], model.lm_head.weight, self.targets) * self.factor
         loss.backward()
         return loss.detach()
 

@@ -125,9 +125,10 @@ class Prefiller:
             ids = batch["input_ids"].to(self.device, non_blocking=True)
             packed = PackedAttention(lengths, self.device)
             prompt = KeptPrompt(packed)
-            hidden = self.model.decode(self.model.embed(ids, features), packed.positions(), prompt)  # (1, T, H)
-            last = to_device(torch.tensor(list(accumulate(lengths))) - 1, self.device)
-            logits = self.model.lm_head(hidden[0, last])
+            last = to_device(torch.tensor(list(accumulate(lengths))) - 1, self.device)  # (n,)
+            embeds = self.model.embed(ids, features)  # (1, T, H)
+            hidden = self.model.decode(embeds, packed.positions(), prompt, rows=last)  # (1, n, H)
+            logits = self.model.lm_head(hidden[0])
             ready = None
             if self.stream is not None:
                 ready = torch.cuda.Event()
