@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,8 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["HF_DATASETS_OFFLINE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 os.environ["NO_COLOR"] = "1"
+_CACHE = tempfile.TemporaryDirectory(prefix="ocrsmith-tests-")  # goes when the process ends
+os.environ["OCRSMITH_CACHE"] = _CACHE.name
 os.environ.pop("FORCE_COLOR", None)
 
 settings.register_profile("ocrsmith", derandomize=True, deadline=None, database=None)

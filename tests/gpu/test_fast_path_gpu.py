@@ -149,4 +149,4 @@ def test_a_graph_sees_the_optimisers_steps() -> None:
         optimizer.step()
         for parameter in micro.trained:
             parameter.grad = None  # as trainers do
-    assert losses[-1] < losses[0] - 1
+    assert losses[-1] < losses[0] - 0.5

@@ -13,14 +13,16 @@ from transformers import TrainerControl, TrainerState
 from ocrsmith.errors import AdapterError, SettingsError
 from ocrsmith.model.lora import add_lora, reload_adapter, save_adapter
 from ocrsmith.settings import LoraSettings
+from ocrsmith.training import hardware as hardware_module
+from ocrsmith.training.arguments import warmup_steps
 from ocrsmith.training.callbacks import Curves
 from ocrsmith.training.collate import Collator, LengthGroups, TrainingItem, TrainingSamples
 from ocrsmith.training.estimate import duration, steps_of
 from ocrsmith.training.feature_cache import FeatureCache
-from ocrsmith.training.hardware import available_memory, choose_hardware, peak_memory
+from ocrsmith.training.hardware import available_memory, choose_hardware, loader_processes, peak_memory
 from ocrsmith.training.settings import TrainSettings, changed_on_resume
 from ocrsmith.training.survey import survey, upright_size
-from ocrsmith.training.trainer import flatten, last_checkpoint, warmup_steps
+from ocrsmith.training.trainer import flatten, last_checkpoint
 
 from .conftest import digits
 
@@ -68,6 +70,26 @@ def test_what_may_change_when_a_run_goes_on():
     before = settings()
     assert changed_on_resume(before, settings(max_steps=90, workers=2, eval_every=7)) == []
     assert changed_on_resume(before, settings(lora={"r": 8})) == ["lora.r: 16 → 8"]
+
+
+def test_older_recipes_and_bare_yaml_words_keep_their_meaning():
+    assert settings(gradient_checkpointing=True).gradient_checkpointing == "full"
+    assert settings(gradient_checkpointing=False).gradient_checkpointing == "none"
+    chosen = settings(packing=False, compiled=False, cache_features=True)  # YAML's off, off, on
+    assert (chosen.packing, chosen.compiled, chosen.cache_features) == ("off", "off", "on")
+    free = {"micro_batch": 1, "gradient_checkpointing": "full", "packing": "off", "expert_kernel": "loop"}
+    assert changed_on_resume(settings(), settings(**free, compiled="off")) == []
+    assert changed_on_resume(settings(), settings(quantization="nf4")) == ["quantization: 'none' → 'nf4'"]
+
+
+def test_steps_on_their_way_stay_within_half_of_shared_memory(monkeypatch):
+    monkeypatch.setattr(hardware_module, "shared_memory", lambda: 1000)
+    assert loader_processes(4, 10, True) == (4, 2)
+    assert loader_processes(4, 100, True) == (4, 1)
+    assert loader_processes(4, 200, True) == (2, 1)
+    assert loader_processes(4, 10**6, True) == (1, 1)
+    assert loader_processes(0, 10, True) == (0, 2)
+    assert loader_processes(None, 10, False) == (0, 2)
 
 
 def test_steps_by_hand():

@@ -269,13 +269,13 @@ def test_ctrl_c_while_reading_keeps_a_checkpoint_and_resume_finishes(make_run, t
 
 
 def test_ctrl_c_in_a_step_stops_after_it(make_run, tmp_path, monkeypatch):
-    run = make_run(max_steps=6)
+    run = make_run(max_steps=6, micro_batch=2)
     forward = type(run.model).forward
     calls = []
 
     def pressing(self, *args, **kwargs):
         calls.append(1)
-        if len(calls) == 3:  # the first of the two batches of step 2
+        if len(calls) == 3:  # the first of the two micro-batches of step 2
             os.kill(os.getpid(), signal.SIGINT)
         return forward(self, *args, **kwargs)
 
@@ -289,7 +289,7 @@ def test_ctrl_c_in_a_step_stops_after_it(make_run, tmp_path, monkeypatch):
 
 
 def test_nan_loss_stops_with_advice_and_keeps_the_last_good_checkpoint(make_run, tmp_path):
-    run = make_run(max_steps=6, eval_every=1, learning_rate=1e-3)
+    run = make_run(max_steps=6, eval_every=1, learning_rate=1e-3, micro_batch=2)
     forward = type(run.model).forward
     calls = []
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -18,8 +19,25 @@ if TYPE_CHECKING:
     from ocrsmith.model.ocr_model import OcrModel
     from ocrsmith.model.processing import OcrProcessor
     from ocrsmith.records import PageSample
-    from ocrsmith.training.run import TrainingRun, TrainResult
+    from ocrsmith.training.outcome import TrainResult
+    from ocrsmith.training.run import TrainingRun
     from ocrsmith.training.settings import TrainSettings
+
+
+class Checkpointing(StrEnum):
+    """What the backward pass computes anew."""
+
+    none = "none"
+    selective = "selective"
+    full = "full"
+    auto = "auto"
+
+
+class Quantization(StrEnum):
+    """The number format of the frozen decoder."""
+
+    none = "none"
+    nf4 = "nf4"
 
 
 def train(
@@ -37,9 +55,7 @@ def train(
     epochs: Annotated[
         float | None, typer.Option(help="Passes over the data, in place of steps.", show_default=False)
     ] = None,
-    batch_size: Annotated[
-        int | None, typer.Option(help="Samples that go through the model at once.", show_default="2")
-    ] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Samples of a batch.", show_default="2")] = None,
     accumulation: Annotated[
         int | None, typer.Option(help="Batches of an optimiser step.", show_default="4")
     ] = None,
@@ -49,6 +65,17 @@ def train(
     lora_r: Annotated[int | None, typer.Option(help="Rank of the adapter.", show_default="16")] = None,
     eval_every: Annotated[
         int | None, typer.Option(help="Steps between evaluations.", show_default="a third of the run")
+    ] = None,
+    micro_batch: Annotated[
+        int | None,
+        typer.Option(help="Samples of a step that go through at once.", show_default="as memory allows"),
+    ] = None,
+    gradient_checkpointing: Annotated[
+        Checkpointing | None,
+        typer.Option(help="What backward computes anew, for less memory.", show_default="auto"),
+    ] = None,
+    quantization: Annotated[
+        Quantization | None, typer.Option(help="nf4: the frozen decoder in 4 bits.", show_default="none")
     ] = None,
     patience: Annotated[
         int | None,
@@ -90,13 +117,16 @@ def train(
 
     A recipe, and --set, also take: schedule (linear, cosine, constant),
     warmup_steps, optimizer (auto, adamw, adamw_8bit), weight_decay,
-    max_grad_norm, precision (auto, bf16, fp16, fp32), gradient_checkpointing,
-    cache_features (auto, on, off), cache_gb, group_by_length, workers,
-    eval_samples, eval_max_new_tokens, eval_metric (cer.mean, cer.micro,
-    cer.median), keep_checkpoints, log_every, too_long (exclude, error),
-    lora.alpha, lora.dropout, lora.targets (a list of attention, dense_mlp,
-    shared_experts, routed_experts, vision, projector), processing.min_tiles,
-    processing.max_tiles, processing.alpha (white, drop), processing.max_length.
+    max_grad_norm, precision (auto, bf16, fp16, fp32),
+    gradient_checkpointing (none, selective, full, auto), packing (auto, on,
+    off), compiled (auto, on, off), expert_kernel (auto, grouped, triton,
+    loop), cache_features (auto, on, off), cache_gb, group_by_length,
+    workers, eval_samples, eval_max_new_tokens, eval_metric (cer.mean,
+    cer.micro, cer.median), keep_checkpoints, log_every, too_long (exclude,
+    error), lora.alpha, lora.dropout, lora.targets (a list of attention,
+    dense_mlp, shared_experts, routed_experts, vision, projector),
+    processing.min_tiles, processing.max_tiles, processing.alpha (white,
+    drop), processing.max_length.
     """
     require("torch", extra="train", why="Fine-tuning")
     require("peft", extra="train", why="Fine-tuning")
@@ -113,6 +143,9 @@ def train(
             "batch_size": batch_size,
             "accumulation": accumulation,
             "learning_rate": learning_rate,
+            "micro_batch": micro_batch,
+            "gradient_checkpointing": gradient_checkpointing.value if gradient_checkpointing else None,
+            "quantization": quantization.value if quantization else None,
             "eval_every": eval_every,
             "patience": patience,
             "seed": seed,
@@ -207,7 +240,8 @@ def prepare_run(settings: TrainSettings) -> TrainingRun:
     granted = wishes_granted(settings)
     hardware = choose_hardware(settings)
     with output.notes().status(f"Loading {settings.model}"):
-        model = load_model(settings.model, dtype=hardware.dtype, device=hardware.device)
+        quantized = {} if settings.quantization == "none" else {"quantization": settings.quantization}
+        model = load_model(settings.model, dtype=hardware.dtype, device=hardware.device, **quantized)
         processor = run_processor(load_processor(settings.model), settings, model, dataset.prompt)
     decoding = DecodingSettings()
     return TrainingRun(
@@ -280,7 +314,9 @@ def native_score(
 def _features_bytes(settings: TrainSettings) -> int:
     if settings.cache_features == "off" or settings.lora.trains_vision:
         return 0
-    return int(settings.cache_gb * 2**30)
+    from ocrsmith.training.hardware import available_memory
+
+    return min(int(settings.cache_gb * 2**30), available_memory() // 4)
 
 
 def _origin(dataset: Dataset) -> dict[str, Any]:

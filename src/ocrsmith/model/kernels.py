@@ -26,7 +26,7 @@ class KernelChoice:
     """The process's fast paths; see `choose` and `using`."""
 
     experts: Literal["auto", "grouped", "triton", "loop"] = "auto"
-    """grouped: torch's GEMM for all experts of a layer; triton: our kernels; loop: a GEMM for each, for old cards.
+    """grouped: torch's GEMM for all experts of a layer; triton: our kernels; loop: a GEMM each, for old cards.
     auto: on Hopper torch's, but ours for an adapter's thin matrices; on Ampere and Ada ours."""
     attention: Literal["auto", "flash", "plain"] = "auto"
     """flash: packed samples in one kernel; plain: one call for each sample."""

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Protocol
+from dataclasses import dataclass, fields, replace
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
+import numpy as np
 import torch
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import Dataset, Sampler
 
 from ocrsmith.errors import DataError, OcrsmithError
-from ocrsmith.model.processing import Encoded, OcrProcessor
+from ocrsmith.model.device_views import RawImages
+from ocrsmith.model.ocr_model import ImageLayout
+from ocrsmith.model.processing import IGNORE, Encoded, OcrProcessor
 from ocrsmith.records import PageSample
 
 if TYPE_CHECKING:
@@ -85,6 +90,164 @@ class Collator:
             del batch["views"], batch["image_layouts"]
             batch["image_features"] = torch.cat([self.features(item.index) for item in items])
         return batch
+
+
+@dataclass(slots=True)
+class StepBatch:
+    """All samples of one optimiser step, laid end to end; micro-batches are slices of it.
+
+    Letters: T tokens, R rows with a label, I image tokens of the whole step; N_S views of side S.
+    """
+
+    indices: list[int]
+    """Numbers of the samples in the training data."""
+    input_ids: Tensor
+    """(1, T) int64."""
+    labels: Tensor
+    """(1, T) int64."""
+    label_rows: Tensor
+    """(R,) int64, positions in the row whose next token is learned."""
+    lengths: list[int]
+    """Tokens of each sample."""
+    label_counts: list[int]
+    """Learned tokens of each sample."""
+    image_counts: list[int]
+    """Images of each sample."""
+    layouts: list[ImageLayout]
+    """Of each image."""
+    views: dict[int, Tensor] | RawImages
+    """Side S → (N_S, S, S, 3) uint8; empty where features are cached. Raw images until `resized`."""
+    feature_counts: list[int] | None = None
+    """Image tokens of each sample, where features are cached."""
+    image_features: Tensor | None = None
+    """(I, H), likewise."""
+
+    def __len__(self) -> int:
+        """Samples."""
+        return len(self.lengths)
+
+    @property
+    def num_tokens(self) -> int:
+        return self.input_ids.shape[1]
+
+    @property
+    def num_labels(self) -> int:
+        return self.label_rows.shape[0]
+
+    def to(self, device: torch.device | str, non_blocking: bool = False, **_: Any) -> Self:
+        """The same on another device."""
+        return self._map(lambda tensor: tensor.to(device, non_blocking=non_blocking))
+
+    def pin_memory(self, *_: Any) -> Self:
+        """The same in memory that a GPU can copy from by itself."""
+        return self._map(lambda tensor: tensor.pin_memory())
+
+    def record_stream(self, stream: torch.cuda.Stream) -> None:
+        """Keeps the tensors' memory until that stream is done with them."""
+        self._map(lambda tensor: tensor.record_stream(stream) or tensor)  # type: ignore[func-returns-value]
+
+    def _map(self, change: Callable[[Tensor], Tensor]) -> Self:
+        changed: dict[str, Any] = {}
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, Tensor):
+                changed[field.name] = change(value)
+            elif isinstance(value, RawImages):
+                changed[field.name] = value.map(change)
+            elif isinstance(value, dict):
+                changed[field.name] = {side: change(views) for side, views in value.items()}
+        return replace(self, **changed)
+
+    def resized(self) -> Self:
+        """The same with views made of raw images, on the device where they are."""
+        return replace(self, views=self.views.views()) if isinstance(self.views, RawImages) else self
+
+    def part(self, start: int, stop: int) -> dict[str, Any]:
+        """What the model's forward takes for samples `start` to `stop`, packed into one row."""
+        first, end = sum(self.lengths[:start]), sum(self.lengths[:stop])
+        first_row, end_row = sum(self.label_counts[:start]), sum(self.label_counts[:stop])
+        rows = self.label_rows[first_row:end_row]
+        return {
+            "input_ids": self.input_ids[:, first:end],
+            "labels": self.labels[:, first:end],
+            "label_rows": rows - first if first else rows,
+            "sequence_lengths": self.lengths[start:stop],
+            **self._images(start, stop),
+        }
+
+    def padded_part(self, start: int, stop: int, pad: int) -> dict[str, Any]:
+        """The same samples as rows of a batch, padded on the right: the plain path, without packing."""
+        lengths = self.lengths[start:stop]
+        first, longest = sum(self.lengths[:start]), max(lengths)
+        end = first + sum(lengths)
+        ids, labels = self.input_ids[0, first:end].split(lengths), self.labels[0, first:end].split(lengths)
+        first_row = sum(self.label_counts[:start])
+        rows, begin = [], first
+        for row, (length, count) in enumerate(zip(lengths, self.label_counts[start:stop], strict=True)):
+            rows.append(self.label_rows[first_row : first_row + count] + (row * longest - begin))
+            first_row, begin = first_row + count, begin + length
+        return {
+            "input_ids": pad_sequence(ids, batch_first=True, padding_value=pad),  # (B, T)
+            "labels": pad_sequence(labels, batch_first=True, padding_value=IGNORE),  # (B, T)
+            "label_rows": torch.cat(rows),
+            **self._images(start, stop),
+        }
+
+    def _images(self, start: int, stop: int) -> dict[str, Any]:
+        if self.feature_counts is not None:
+            assert self.image_features is not None
+            first = sum(self.feature_counts[:start])
+            count = sum(self.feature_counts[start:stop])
+            return {"image_features": self.image_features[first : first + count]}
+        first, end = sum(self.image_counts[:start]), sum(self.image_counts[:stop])
+        if isinstance(self.views, RawImages):
+            return {"views": self.views[first:end], "image_layouts": self.layouts[first:end]}
+        views = self.views
+        before, taken = _count_views(self.layouts[:first]), _count_views(self.layouts[first:end])
+        return {
+            "views": {
+                side: views[side][before.get(side, 0) : before.get(side, 0) + count]
+                for side, count in taken.items()
+            },
+            "image_layouts": self.layouts[first:end],
+        }
+
+
+class StepCollator:
+    """Encoded samples → the whole optimiser step in one `StepBatch`; runs where the images are decoded."""
+
+    def __init__(self, processor: OcrProcessor, *, cached: bool = False) -> None:
+        """`cached`: image features take the place of views; who has them sets `image_features`."""
+        self.processor = processor
+        self.cached = cached
+
+    def __call__(self, items: Sequence[TrainingItem]) -> StepBatch:
+        packed = self.processor.collate_packed([item.encoded for item in items])
+        lengths, rows = packed["sequence_lengths"], packed["label_rows"]
+        ends = np.searchsorted(rows.numpy(), np.cumsum(lengths))  # learned rows up to each sample's end
+        image = self.processor.tokens.image
+        return StepBatch(
+            indices=[item.index for item in items],
+            input_ids=packed["input_ids"],
+            labels=packed["labels"],
+            label_rows=rows,
+            lengths=lengths,
+            label_counts=np.diff(ends, prepend=0).tolist(),
+            image_counts=[len(item.encoded.views) for item in items],
+            layouts=packed["image_layouts"],
+            views={} if self.cached else packed["views"],
+            feature_counts=[item.encoded.input_ids.count(image) for item in items] if self.cached else None,
+        )
+
+
+def _count_views(layouts: Sequence[ImageLayout]) -> dict[int, int]:
+    """Side → number of views."""
+    counts: dict[int, int] = {}
+    for view, tile, columns, rows in layouts:
+        counts[view] = counts.get(view, 0) + 1
+        if columns * rows:
+            counts[tile] = counts.get(tile, 0) + columns * rows
+    return counts
 
 
 def cannot_prepare(sample: PageSample, error: OcrsmithError) -> DataError:

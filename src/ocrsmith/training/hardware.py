@@ -81,6 +81,77 @@ def available_memory() -> int:
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
 
 
+def free_memory(device: torch.device) -> int:
+    """Bytes that tensors can still take: of the GPU with what its allocator holds unused, else of the host."""
+    if device.type != "cuda":
+        return available_memory()
+    free, _ = torch.cuda.mem_get_info(device)
+    return int(free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device))
+
+
+def total_memory(device: torch.device) -> int:
+    """Bytes that the GPU has, or the host."""
+    if device.type == "cuda":
+        return int(torch.cuda.get_device_properties(device).total_memory)
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def compiles(settings: TrainSettings, on_gpu: bool, steps: int) -> bool:
+    """Whether kernels are compiled: where that is asked for, or pays in a run of so many steps.
+
+    Raises:
+        SettingsError: asked for where it cannot be had.
+    """
+    possible = on_gpu and importlib.util.find_spec("triton") is not None
+    if settings.compiled == "on" and not possible:
+        raise SettingsError(
+            "compiled = 'on': it needs a GPU and the package triton.", mend="use compiled auto or off"
+        )
+    wanted = {"on": True, "off": False, "auto": steps >= WORTH_COMPILING}[settings.compiled]
+    return possible and wanted
+
+
+def loader_processes(asked: int | None, step_bytes: int, on_gpu: bool) -> tuple[int, int]:
+    """Processes that prepare steps, and how many steps each prepares in advance.
+
+    Steps on their way lie in shared memory, of which containers often have little: at most half of it is used.
+
+    Args:
+        asked: by the settings; None: by the machine (none on a CPU, whose cores have enough to do).
+        step_bytes: of a step's images.
+        on_gpu: where the steps are taken.
+    """
+    if asked is None:
+        asked = min(12, max(1, (os.cpu_count() or 1) - 1)) if on_gpu else 0
+    room = max(1, shared_memory() // 2 // max(1, step_bytes))
+    if asked * 2 <= room:
+        return asked, 2
+    return min(asked, room), 1
+
+
+def shared_memory() -> int:
+    """Bytes free for what processes hand to one another."""
+    try:
+        about = os.statvfs("/dev/shm")
+    except OSError:  # no such place: the system's temporary files are used
+        return available_memory()
+    return about.f_bavail * about.f_frsize
+
+
+WORTH_COMPILING = 30
+"""Steps from which on compiling is worth its wait, with `compiled auto`."""
+
+
+def used_memory(device: torch.device) -> int:
+    """Bytes used now: by tensors on the GPU where there is one, else by this process."""
+    if device.type == "cuda":
+        return int(torch.cuda.memory_allocated(device))
+    try:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except OSError:
+        return peak_memory(device)
+
+
 def peak_memory(device: torch.device) -> int:
     """Most bytes used so far: of the GPU where there is one, else of this process."""
     if device.type == "cuda":

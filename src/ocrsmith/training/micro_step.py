@@ -10,7 +10,7 @@ Letters: T tokens, R labels, S samples, H hidden.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any
@@ -62,7 +62,9 @@ class MicroStep:
             graphs: replay short rows as CUDA graphs where the device and the model allow it.
         """
         self.model = model
+        self.device = model.device
         self.trained = [p for p in model.parameters() if p.requires_grad]
+        self._learns_to_see = any(p.requires_grad for p in _encoder_parameters(model))
         self.graphs = graphs and _can_capture(model)
         self._longest_row = LONGEST_ROW[False]
         if self.graphs:
@@ -83,6 +85,25 @@ class MicroStep:
         for parameter, gradient in zip(self.trained, self._gradients, strict=True):
             parameter.grad = gradient
         torch._foreach_zero_(self._gradients)
+
+    def learn(self, inputs: dict[str, Any], items: int | Tensor, scale: Tensor | None = None) -> Tensor:
+        """Encodes a micro-batch's images, where they are not yet, and learns from it.
+
+        Args:
+            inputs: `collate_packed`'s, on the model's device, or with `image_features` in place of views.
+            items: labels of the whole optimiser step.
+            scale: of the loss, as fp16 needs it.
+        Returns:
+            scalar: the micro-batch's share of the step's mean loss, not scaled.
+        """
+        batch = dict(inputs)
+        features = batch.pop("image_features", None)
+        if features is None and not self._learns_to_see:
+            with torch.no_grad():
+                features = self.model.encode_images(batch["views"], batch["image_layouts"])
+        factor = torch.ones((), device=self.device) if scale is None else scale
+        loss = self(batch, features, factor / items)
+        return loss if scale is None else loss / scale
 
     def __call__(self, batch: dict[str, Any], features: Tensor | None, factor: Tensor) -> Tensor:
         """
@@ -212,6 +233,12 @@ def _can_capture(model: OcrModel) -> bool:
 def _power_below(number: int) -> int:
     """The largest power of two up to `number`; 0 for 0."""
     return 1 << (number.bit_length() - 1) if number else 0
+
+
+def _encoder_parameters(model: OcrModel) -> Iterator[torch.nn.Parameter]:
+    parts = (model.model.sam_model, model.model.vision_model, model.model.projector)
+    yield from (parameter for part in parts for parameter in part.parameters())
+    yield from (model.model.image_newline, model.model.view_seperator)
 
 
 def _round_up(number: int, unit: int) -> int:

@@ -4,22 +4,20 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import random
-import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import torch
-from torch.utils.checkpoint import checkpoint
 from transformers import set_seed
 
 from ocrsmith.errors import DataError, OcrsmithError, TrainingError
+from ocrsmith.model import kernels
+from ocrsmith.model.config import OcrConfig
+from ocrsmith.model.device_views import can_resize
 from ocrsmith.model.lora import OcrPeftModel, add_lora
 from ocrsmith.model.ocr_model import OcrModel
 from ocrsmith.model.processing import OcrProcessor, ProcessingSettings
@@ -27,43 +25,30 @@ from ocrsmith.records import PageSample
 from ocrsmith.settings.files import cannot_write
 from ocrsmith.settings.provenance import environment
 from ocrsmith.training import run_folder
+from ocrsmith.training.arguments import training_arguments
 from ocrsmith.training.callbacks import Curves, Interruption, ProgressLine, StopAtNaN
 from ocrsmith.training.collate import Samples, TrainingSamples
-from ocrsmith.training.estimate import Estimate, estimate, report
+from ocrsmith.training.estimate import Estimate, estimate, report, steps_of, wants_cache
 from ocrsmith.training.feature_cache import FeatureCache
-from ocrsmith.training.hardware import choose_hardware
+from ocrsmith.training.feature_store import default_folder
+from ocrsmith.training.hardware import choose_hardware, compiles, loader_processes
+from ocrsmith.training.micro_batches import PIXELS_OF_TOKEN
+from ocrsmith.training.outcome import TrainResult, from_worker, out_of_memory
+from ocrsmith.training.planning import StepPlan, longest_replayed, plan_step
 from ocrsmith.training.settings import TrainSettings
+from ocrsmith.training.step_stream import length_groups
 from ocrsmith.training.survey import Survey, survey
 from ocrsmith.training.trainer import (
     Evaluation,
     Keep,
+    Loop,
     OcrTrainer,
     Score,
     last_checkpoint,
-    training_arguments,
 )
 
 if TYPE_CHECKING:
     from rich.console import Console
-
-
-@dataclass(frozen=True, slots=True)
-class TrainResult:
-    """How a run ended."""
-
-    run: Path
-    adapter: Path | None
-    """The best adapter, or the last without evaluation; None when the run was stopped before its end."""
-    steps: int
-    interrupted: bool
-    checkpoint: Path | None
-    """The last one, from which `--resume` goes on."""
-    best: dict[str, Any]
-    """Step and figures of the best evaluation; empty without one."""
-    loss: float | None
-    """Of the last step."""
-    seconds: float
-    estimate: Estimate
 
 
 class TrainingRun:
@@ -110,9 +95,14 @@ class TrainingRun:
         self.survey = self._look(train)
         set_seed(settings.seed)
         self.model: OcrPeftModel = add_lora(model, settings.lora)
-        self._checkpoint_layers()
-        self.samples = TrainingSamples(train, self.processor, self.survey.kept)
-        self.estimate = self._estimate()
+        self.samples = TrainingSamples(train, self._loader_processor(), self.survey.kept)
+        self.compiled = compiles(settings, self.hardware.on_gpu, steps_of(settings, len(self.survey.kept)))
+        self.estimate, self.plan = self._estimate()
+
+    def _loader_processor(self) -> OcrProcessor:
+        """On a GPU workers only decode images: it resizes them itself, to the same pixels."""
+        resize: Literal["host", "device"] = "device" if self.hardware.on_gpu and can_resize() else "host"
+        return OcrProcessor(self.processor.tokenizer, self.processor.settings, resize=resize)
 
     # --- before the first step --------------------------------------------------------------------------------
 
@@ -132,19 +122,29 @@ class TrainingRun:
             self._say(f"{text}\nThey are left out.", style="yellow")
         return found
 
-    def _checkpoint_layers(self) -> None:
-        """Only decoder layers: the frozen encoder keeps no activations that checkpointing could save."""
-        if self.settings.gradient_checkpointing:
-            base = self.model.get_base_model()
-            base._set_gradient_checkpointing(
-                enable=True, gradient_checkpointing_func=partial(checkpoint, use_reentrant=False)
-            )
-
-    def _estimate(self) -> Estimate:
+    def _estimate(self) -> tuple[Estimate, StepPlan]:
+        """Chooses how the steps are taken, makes the model ready for it, and measures."""
+        settings, base = self.settings, self.model.get_base_model()
+        steps = steps_of(settings, len(self.survey.kept))
+        hidden = base.config.decoder_sizes.hidden_size
+        cached = wants_cache(settings, self.survey, steps, hidden, base.dtype)
+        plan = plan_step(
+            cast(OcrConfig, base.config),
+            self.survey,
+            settings,
+            self.hardware,
+            compiled=self.compiled,
+            cached=cached,
+            trainable=sum(p.numel() for p in self.model.parameters() if p.requires_grad),
+            longest_replayed=longest_replayed(base, settings),
+        )
+        kernels.choose(experts=settings.expert_kernel, compiled=self.compiled)
+        # Only decoder layers: the frozen encoder keeps no activations that checkpointing could save.
+        base.set_checkpointing(plan.checkpointing)
         try:
-            return estimate(self.model, self.samples, self.survey, self.settings, self.hardware)
-        except torch.cuda.OutOfMemoryError as error:
-            raise _out_of_memory(self.settings) from error
+            return estimate(self.model, self.samples, self.survey, settings, self.hardware, plan, cached)
+        except torch.OutOfMemoryError as error:
+            raise out_of_memory(settings, plan) from error
 
     def explain(self) -> None:
         """Prints the estimate, and what the user should know of the data."""
@@ -188,10 +188,10 @@ class TrainingRun:
                 return self._train(run, resumed, interruption, start)
             except KeyboardInterrupt:
                 return self._stopped(run, start)
-            except torch.cuda.OutOfMemoryError as error:
-                raise _out_of_memory(self.settings) from error
+            except torch.OutOfMemoryError as error:
+                raise out_of_memory(self.settings, self.plan) from error
             except OcrsmithError as error:
-                raise _from_worker(error) from error
+                raise from_worker(error) from error
             except OSError as error:
                 mend = "free some space or mend the folder's permissions, then go on with --resume"
                 raise cannot_write(error, Path(error.filename or run), mend=mend) from error
@@ -218,13 +218,12 @@ class TrainingRun:
                 self.estimate.steps,
                 self._every(),
                 evaluation is not None,
-                self._workers(),
             ),
             self.samples,
             keep,
             evaluation=evaluation,
             interruption=interruption,
-            lengths=self.survey.lengths if self.settings.group_by_length else None,
+            loop=self._loop(),
             callbacks=[curves, StopAtNaN(), line],
         )
         curves.rewind(_step_of(resumed) if resumed else -1)
@@ -253,6 +252,7 @@ class TrainingRun:
             loss=losses[-1] if losses else None,
             seconds=time.monotonic() - start,
             estimate=self.estimate,
+            retries=trainer.learner.retries,
         )
 
     def _stopped(self, run: Path, start: float) -> TrainResult:
@@ -272,24 +272,55 @@ class TrainingRun:
     def _fill_cache(self) -> None:
         if not self.estimate.cache_features or self.samples.cache is not None:
             return
-        low = self.hardware.precision != "fp32"
+        per_step = self.settings.samples_per_step
+        batch = self.plan.encoder_batch(self.survey, per_step) if self.hardware.on_gpu else 8
+        while self.samples.cache is None:
+            try:
+                self.samples.cache = self._encode(batch)
+            except torch.OutOfMemoryError:
+                if batch == 1:
+                    raise
+            batch //= 2
+        if self.hardware.on_gpu:
+            self.samples.cache.keep_on(self.hardware.device, self.plan.spare(self.survey, per_step))
+            torch.cuda.synchronize(self.hardware.device)  # another stream reads them
+
+    def _encode(self, batch: int) -> FeatureCache:
+        """Features of all images, so many samples at once."""
+        chosen = self.settings.cache_dir
         with self._progress("encoding images") as tell:
-            self.samples.cache = FeatureCache.build(
+            cache = FeatureCache.build(
                 self.model.get_base_model(),
                 self.samples,
-                batch_size=16 if self.hardware.on_gpu else 8,
-                workers=self._workers(ahead=True),
-                autocast=self.hardware.dtype if low else None,
+                batch_size=batch,
+                workers=self._workers(samples=batch)[0],
                 progress=tell,
+                folder=default_folder() if chosen is None else Path(chosen).expanduser(),
+                limit=int(self.settings.cache_gb * 2**30),
             )
+        for note in cache.notes:
+            self._say(note, style="yellow")
+        return cache
 
-    def _workers(self, *, ahead: bool = False) -> int:
-        """Processes that prepare images: none where there are no images to prepare, or no core to spare."""
-        if self.estimate.cache_features and not ahead:
-            return 0
-        if self.settings.workers is not None:
-            return self.settings.workers
-        return min(8, max(1, (os.cpu_count() or 1) - 1)) if self.hardware.on_gpu else 0
+    def _loop(self) -> Loop:
+        settings = self.settings
+        lengths = self.survey.lengths if settings.group_by_length else None
+        workers, ahead = self._workers(samples=settings.samples_per_step)
+        return Loop(
+            self.plan.division(),
+            packed=settings.packing != "off",
+            loss_scaling=self.hardware.precision == "fp16",
+            grouping=length_groups(lengths, settings.batch_size, settings.seed),
+            workers=0 if self.estimate.cache_features else workers,  # there are no images to prepare
+            ahead=ahead,
+            say=lambda text: self._say(text, style="yellow"),
+        )
+
+    def _workers(self, *, samples: int) -> tuple[int, int]:
+        """Processes that prepare so many samples at a time, and how often ahead."""
+        tokens = sum(self.survey.image_tokens) / len(self.survey.image_tokens)
+        batch = int(samples * tokens * PIXELS_OF_TOKEN * 3)
+        return loader_processes(self.settings.workers, batch, self.hardware.on_gpu)
 
     def _every(self) -> int:
         """Steps between evaluations."""
@@ -311,6 +342,10 @@ class TrainingRun:
             "precision": self.hardware.precision,
             "optimizer": self.hardware.optimizer,
             "threads": torch.get_num_threads(),
+            "quantization": self.settings.quantization,
+            "checkpointing": self.plan.checkpointing,
+            "micro_batch": self.estimate.micro_batch,
+            "compiled": self.compiled,
         }
         if self.hardware.on_gpu:
             hardware["gpu"] = torch.cuda.get_device_name(self.hardware.device)
@@ -351,11 +386,18 @@ def run_processor(
     Raises:
         SettingsError: a wrong value, such as a prompt without `<image>`.
     """
+    return with_changes(processor, settings, model.config.max_position_embeddings, prompt)
+
+
+def with_changes(
+    processor: OcrProcessor, settings: TrainSettings, context: int, prompt: str | None = None
+) -> OcrProcessor:
+    """As `run_processor`, for a model of that context in tokens."""
     values = processor.settings.model_dump()
     if prompt is not None:
         values["prompt"] = prompt
     values.update(settings.processing.model_dump(exclude_none=True))
-    values["max_length"] = min(values["max_length"], model.config.max_position_embeddings)
+    values["max_length"] = min(values["max_length"], context)
     return OcrProcessor(processor.tokenizer, ProcessingSettings.from_values(values, place="processing"))
 
 
@@ -370,21 +412,3 @@ def _step_of(checkpoint: Path) -> int:
 def _read_best(best: Path) -> dict[str, Any]:
     file = best / "best.json"
     return json.loads(file.read_text()) if file.is_file() else {}
-
-
-def _out_of_memory(settings: TrainSettings) -> TrainingError:
-    advice = [f"batch_size 1 with accumulation {settings.samples_per_step}"] if settings.batch_size > 1 else []
-    if not settings.gradient_checkpointing:
-        advice.append("gradient_checkpointing true")
-    advice += ["a processing.mode with fewer tokens", "a smaller lora.r"]
-    return TrainingError("The GPU's memory ran out.", mend="use " + ", ".join(advice))
-
-
-def _from_worker(error: OcrsmithError) -> OcrsmithError:
-    """An error of a worker process comes with a traceback as its text; keeps the message alone."""
-    if not error.problem.startswith("Caught "):
-        return error
-    message = re.split(r"^ocrsmith\.errors\.\w+: ", error.problem, flags=re.MULTILINE)[-1].strip()
-    problem, _, rest = message.partition("\n  where: ")
-    place, _, mend = rest.partition("\n  mend:  ")
-    return type(error)(problem, place=place or None, mend=mend or None)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from ocrsmith.settings.base import Settings
 from ocrsmith.settings.lora import LoraSettings
+
+Checkpointing = Literal["none", "selective", "full", "auto"]
 
 
 class ProcessingOverrides(Settings):
@@ -33,8 +35,16 @@ class TrainSettings(Settings):
     epochs: float | None = Field(
         default=None, gt=0, le=10_000, description="passes over the data, in place of max_steps"
     )
-    batch_size: int = Field(default=2, ge=1, le=4096, description="samples that go through the model at once")
-    accumulation: int = Field(default=4, ge=1, le=4096, description="batches of an optimiser step")
+    batch_size: int = Field(default=2, ge=1, le=4096, description="samples of a batch")
+    accumulation: int = Field(
+        default=4, ge=1, le=4096, description="batches of an optimiser step; their gradients are summed"
+    )
+    micro_batch: int | None = Field(
+        default=None,
+        ge=1,
+        le=65536,
+        description="samples of a step that go through the model at once; None: as many as memory allows",
+    )
     learning_rate: float = Field(default=2e-4, gt=0, le=1, description="highest learning rate")
     schedule: Literal["linear", "cosine", "constant"] = Field(
         default="linear", description="learning rate after warm-up"
@@ -55,13 +65,32 @@ class TrainSettings(Settings):
     precision: Literal["auto", "bf16", "fp16", "fp32"] = Field(
         default="auto", description="auto: bf16 where the GPU has it, else fp16; fp32 on a CPU"
     )
-    gradient_checkpointing: bool = Field(
-        default=False, description="decoder layers are computed twice, for less memory"
+    quantization: Literal["none", "nf4"] = Field(
+        default="none", description="nf4: the frozen decoder in 4 bits (QLoRA), for small cards"
+    )
+    gradient_checkpointing: Checkpointing = Field(
+        default="auto",
+        description="what backward computes anew, for less memory: none, the experts' inner activations, or "
+        "whole decoder layers; auto: the least that fits",
+    )
+    packing: Literal["auto", "on", "off"] = Field(
+        default="auto", description="samples end to end in one row, without padding; auto: on"
+    )
+    compiled: Literal["auto", "on", "off"] = Field(
+        default="auto",
+        description="chains of small operations become one GPU kernel each; auto: in runs that are long enough",
+    )
+    expert_kernel: Literal["auto", "grouped", "triton", "loop"] = Field(
+        default="auto",
+        description="one product for all experts, torch's or ours, or one for each; auto: by the card",
     )
     cache_features: Literal["auto", "on", "off"] = Field(
         default="auto", description="encode each image once; auto: when that is less work and fits"
     )
-    cache_gb: float = Field(default=4.0, gt=0, description="most host memory for a split's image features, GB")
+    cache_gb: float = Field(default=20.0, gt=0, description="most disk that cached image features may take, GB")
+    cache_dir: str | None = Field(
+        default=None, description="folder of cached image features; None: in the user's cache folder"
+    )
     group_by_length: bool = Field(default=False, description="batches of like length, for less padding")
     workers: int | None = Field(
         default=None, ge=0, le=256, description="processes that prepare images; None: by the machine"
@@ -93,6 +122,18 @@ class TrainSettings(Settings):
         default_factory=ProcessingOverrides, description="changes to the model's image and text preparation"
     )
 
+    @field_validator("packing", "compiled", "cache_features", mode="before")
+    @classmethod
+    def _name_switch(cls, value: Any) -> Any:
+        """YAML reads a bare on or off as true or false."""
+        return {True: "on", False: "off"}[value] if isinstance(value, bool) else value
+
+    @field_validator("gradient_checkpointing", mode="before")
+    @classmethod
+    def _name_checkpointing(cls, value: Any) -> Any:
+        """true and false of older recipes."""
+        return {True: "full", False: "none"}[value] if isinstance(value, bool) else value
+
     @model_validator(mode="after")
     def _check(self) -> Self:
         if self.precision == "fp16" and self.device == "cpu":
@@ -114,8 +155,14 @@ FREE_ON_RESUME = frozenset(
         "max_steps",
         "epochs",
         "device",
+        "micro_batch",
+        "gradient_checkpointing",
+        "packing",
+        "compiled",
+        "expert_kernel",
         "cache_features",
         "cache_gb",
+        "cache_dir",
         "workers",
         "eval_every",
         "eval_samples",
@@ -125,7 +172,7 @@ FREE_ON_RESUME = frozenset(
         "log_every",
     }
 )
-"""Options that may change when a run goes on; the others would make it another run."""
+"""Options that may change when a run goes on: the same up to rounding. The others would make it another run."""
 
 
 def changed_on_resume(before: TrainSettings, now: TrainSettings) -> list[str]:

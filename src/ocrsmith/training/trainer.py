@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import errno
+import gc
 import json
 import math
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor, nn
 from torch.utils.data import Sampler
 from transformers import PrinterCallback, Trainer, TrainingArguments
 from transformers.trainer_utils import rotate_checkpoints
@@ -24,12 +27,19 @@ from ocrsmith.model.processing import OcrProcessor
 from ocrsmith.records import PageSample
 from ocrsmith.settings.files import new_folder, write_text
 from ocrsmith.training.callbacks import Interruption
-from ocrsmith.training.collate import Collator, LengthGroups, TrainingSamples
-from ocrsmith.training.hardware import Hardware, peak_memory
-from ocrsmith.training.settings import TrainSettings
+from ocrsmith.training.collate import LengthGroups, StepBatch, StepCollator, TrainingSamples
+from ocrsmith.training.figures import Noted, Notes, to_host
+from ocrsmith.training.hardware import peak_memory
+from ocrsmith.training.micro_batches import Division, StepLearner
+from ocrsmith.training.micro_step import MicroStep
+from ocrsmith.training.step_stream import StepOrder, StepStream
 
 Score = Callable[[OcrModel, Sequence[PageSample]], Mapping[str, Any]]
 """Reads the samples with the model and returns figures as `metrics.json` has them: {"cer": {"mean": …}, …}."""
+
+
+LOSS_SCALE = 2.0**12
+"""To begin with, in fp16: torch's own, 2**16, overflows in the first steps, which are then left out."""
 
 
 @dataclass(slots=True)
@@ -53,62 +63,34 @@ class Keep:
     best_figures: dict[str, Any] = field(default_factory=dict)
 
 
-def warmup_steps(settings: TrainSettings, steps: int) -> int:
-    """As asked, but at most a quarter of a short run: the first step of a warm-up has a rate of 0."""
-    return min(settings.warmup_steps, steps // 4)
+@dataclass(slots=True)
+class Loop:
+    """How the steps are prepared and taken."""
 
-
-def training_arguments(
-    settings: TrainSettings,
-    hardware: Hardware,
-    run: Path,
-    steps: int,
-    save_every: int,
-    evaluates: bool,
-    workers: int,
-) -> TrainingArguments:
-    """Our settings in the Trainer's words."""
-    arguments = TrainingArguments(
-        output_dir=str(run / "checkpoints"),
-        max_steps=steps,
-        per_device_train_batch_size=settings.batch_size,
-        gradient_accumulation_steps=settings.accumulation,
-        learning_rate=settings.learning_rate,
-        lr_scheduler_type="constant_with_warmup" if settings.schedule == "constant" else settings.schedule,
-        warmup_steps=warmup_steps(settings, steps),
-        optim=hardware.optimizer,
-        weight_decay=settings.weight_decay,
-        max_grad_norm=settings.max_grad_norm,
-        seed=settings.seed,
-        data_seed=settings.seed,
-        use_cpu=not hardware.on_gpu,
-        bf16=hardware.precision == "bf16",
-        fp16=hardware.precision == "fp16",
-        logging_steps=settings.log_every,
-        logging_nan_inf_filter=False,
-        save_strategy="steps",
-        save_steps=save_every,
-        save_total_limit=settings.keep_checkpoints + 1,  # the best is one of them
-        eval_strategy="steps" if evaluates else "no",
-        eval_steps=save_every if evaluates else None,
-        metric_for_best_model="figure" if evaluates else None,
-        greater_is_better=False if evaluates else None,
-        remove_unused_columns=False,
-        label_names=["labels"],
-        dataloader_num_workers=workers,
-        dataloader_pin_memory=hardware.on_gpu,
-        accelerator_config={"non_blocking": hardware.on_gpu},
-        report_to=[],
-        disable_tqdm=True,
-        log_level="error",
-    )
-    if arguments.world_size == 1 and hardware.on_gpu:
-        arguments._n_gpu = 1  # several GPUs take a launcher; without one the Trainer would split every batch
-    return arguments
+    division: Division
+    """Of steps into micro-batches."""
+    packed: bool = True
+    """Samples lie end to end in one row, in place of padded rows."""
+    graphs: bool = True
+    """On a GPU, micro-batches are replayed as CUDA graphs where that is possible."""
+    loss_scaling: bool = False
+    """As fp16 needs it."""
+    grouping: LengthGroups | None = None
+    """Puts samples of like length together; None for a random order."""
+    workers: int = 0
+    """Processes that prepare steps."""
+    ahead: int = 2
+    """Steps that each of them prepares in advance."""
+    say: Callable[[str], None] | None = None
+    """Is told what the user should know on the way."""
 
 
 class OcrTrainer(Trainer):
-    """Adds to the Trainer: evaluation by decoding, best adapter, patience, whole checkpoints, throughput."""
+    """Adds to the Trainer: evaluation by decoding, best adapter, patience, whole checkpoints, throughput.
+
+    A step never makes the host wait for the GPU: its samples are there already, and its figures are written
+    down when they arrive, at the latest before anything is saved or evaluated.
+    """
 
     def __init__(
         self,
@@ -119,56 +101,181 @@ class OcrTrainer(Trainer):
         *,
         evaluation: Evaluation | None,
         interruption: Interruption,
-        lengths: Sequence[int] | None = None,
+        loop: Loop,
         callbacks: Sequence[Any] = (),
     ) -> None:
-        """`lengths`: of the samples, to batch those of like length together; None for a random order."""
+        """`loop`: how the steps are prepared and taken; the other arguments as their types say."""
         self.adapted = model
         self.keep = keep
         self.evaluation = evaluation
         self.interruption = interruption
-        self.grouping = lengths
-        self._seen = [0, 0]
+        self.loop = loop
+        self.trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        pad = None if loop.packed else keep.processor.tokens.pad
+        single = arguments.device.type == "cuda" and arguments.world_size == 1
+        micro = MicroStep(model.get_base_model(), graphs=loop.graphs) if loop.packed and single else None
+        self.learner = StepLearner(loop.division, self.trained, pad=pad, micro=micro, say=loop.say)
+        self.notes = Notes(arguments.device)
+        self._stream: StepStream | None = None
+        self._seen = (0, 0)
         self._since: float | None = None
         before = getattr(model.config, "use_cache", None)
         super().__init__(
             model=model,
             args=arguments,
-            data_collator=Collator(keep.processor, samples.cache),
+            data_collator=StepCollator(keep.processor),  # type: ignore[arg-type]
             train_dataset=samples,
             eval_dataset=list(evaluation.samples) if evaluation else None,
             callbacks=[*callbacks, interruption],
         )
         self.remove_callback(PrinterCallback)
         model.config.use_cache = before  # the Trainer switches it off, also for the model that comes out
+        self.learner.processes = self.args.world_size
+        if loop.loss_scaling:  # the Trainer, by way of accelerate, steps with it, saves and restores it
+            self.learner.scaler = self.accelerator.scaler = torch.amp.GradScaler(
+                self.args.device.type, init_scale=LOSS_SCALE
+            )
 
-    # --- batches and figures ---
+    def train(self, *args: Any, **kwargs: Any) -> Any:
+        # The Trainer empties gradients by a walk through all modules, after every step.
+        self.adapted.__dict__["zero_grad"] = self._zero_grad
+        gc.collect()
+        gc.freeze()  # a collection would walk through model and libraries, and the GPU would wait
+        try:
+            return super().train(*args, **kwargs)
+        finally:
+            gc.unfreeze()
+            del self.adapted.__dict__["zero_grad"]
+            if self._stream is not None:
+                self._stream.close()
+                self._stream = None
+
+    def _zero_grad(self, set_to_none: bool = True) -> None:
+        for parameter in self.trained:
+            parameter.grad = None
+
+    # --- steps ---
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Sampler | None:
-        if self.grouping is None:
+        if self.loop.grouping is None:
             return super()._get_train_sampler(train_dataset)
-        return LengthGroups(self.grouping, self.args.train_batch_size, self.args.seed)
+        return self.loop.grouping
 
-    def get_batch_samples(self, *args: Any, **kwargs: Any) -> tuple[list, Any]:
-        """Also counts samples and tokens, for the throughput."""
+    def get_batch_samples(self, epoch_iterator: Any, *args: Any, **kwargs: Any) -> tuple[list, Any]:
+        """The next step, prepared ahead; with several processes as the Trainer deals them out.
+
+        The second value is the number of labels that its loss is averaged over.
+        """
         if self._since is None:
             self._since = time.perf_counter()
-        batches, items = super().get_batch_samples(*args, **kwargs)
-        for batch in batches:
-            self._seen[0] += batch["input_ids"].shape[0]
-            self._seen[1] += batch["input_ids"].numel()
-        return batches, items
+        if self.args.world_size > 1:
+            batch = next(epoch_iterator)
+            labels = torch.tensor(batch.num_labels, device=self.args.device)
+            items: Any = self.accelerator.gather(labels).sum()
+        else:
+            batch = next(self._steps())
+            items = batch.num_labels
+        samples, tokens = self._seen
+        self._seen = (samples + len(batch), tokens + batch.num_tokens)
+        return [batch], items
 
-    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Adds throughput (since the last line, evaluations left out) and memory to the lines of training."""
-        if "loss" in logs:
-            now = time.perf_counter()
-            seconds = max(now - (self._since or now), 1e-9)
-            logs["samples_per_second"] = self._seen[0] / seconds
-            logs["tokens_per_second"] = self._seen[1] / seconds
-            logs["memory_gb"] = peak_memory(self.args.device) / 2**30
-            self._seen, self._since = [0, 0], now
-        super().log(logs, start_time)
+    def _steps(self) -> StepStream:
+        if self._stream is None:
+            samples = self.train_dataset
+            assert isinstance(samples, TrainingSamples)
+            order = StepOrder(
+                len(samples),
+                self.args.per_device_train_batch_size,
+                self.args.seed,
+                first=self.state.global_step,
+                last=self.state.max_steps,
+                grouping=self.loop.grouping,
+            )
+            workers = self.loop.workers
+            self._stream = StepStream(samples, order, self.args.device, workers=workers, ahead=self.loop.ahead)
+        return self._stream
+
+    def create_optimizer(self, *args: Any, **kwargs: Any) -> torch.optim.Optimizer:
+        optimizer = super().create_optimizer(*args, **kwargs)
+        if self.loop.loss_scaling:
+            # A fused optimiser would leave out a step that overflows without telling: the schedule would go on.
+            optimizer._step_supports_amp_scaling = False  # type: ignore[attr-defined]
+        return optimizer
+
+    def training_step(self, model: nn.Module, inputs: Any, num_items_in_batch: Any = None) -> Tensor:
+        """Forward and backward of a whole optimiser step."""
+        assert isinstance(inputs, StepBatch)
+        if not model.training:
+            model.train()
+        return self.learner(model, inputs, num_items_in_batch)
+
+    def floating_point_ops(self, inputs: Any) -> int:
+        """Not counted: transformers' estimate walks through all parameters in every step."""
+        return 0
+
+    def _clip_grad_norm(self, model: nn.Module) -> Tensor:
+        """Scales gradients down to `max_grad_norm`; returns their norm before, of unscaled gradients."""
+        if self.learner.scaler is not None:
+            self.learner.scaler.unscale_(self.optimizer.optimizer)  # type: ignore[union-attr]
+        return torch.nn.utils.clip_grad_norm_(self.trained, self.args.max_grad_norm)
+
+    # --- figures ---
+
+    def _maybe_log_save_evaluate(self, tr_loss: Tensor, grad_norm: Any, *args: Any, **kwargs: Any) -> None:
+        """Writes lines of the log as their figures arrive, all of them before an evaluation or a checkpoint."""
+        step = self.state.global_step
+        if self.control.should_log and step > self._globalstep_last_logged:
+            steps = step - self._globalstep_last_logged
+            rate = kwargs.get("learning_rate")
+            rate = float(self._get_learning_rate() if rate is None else rate)
+            self.notes.add(Noted(step, self.state.epoch, steps, rate, self._seen, *to_host(tr_loss, grad_norm)))
+            tr_loss.zero_()
+            self._seen, self._globalstep_last_logged = (0, 0), step
+        self.control.should_log = False
+        control = self.control
+        self._write_notes(all_of_them=control.should_save or control.should_evaluate)
+        super()._maybe_log_save_evaluate(tr_loss, grad_norm, *args, **kwargs)
+
+    def _finalize_training(self, *args: Any, **kwargs: Any) -> Any:
+        self._write_notes(all_of_them=True)
+        return super()._finalize_training(*args, **kwargs)
+
+    def _write_notes(self, *, all_of_them: bool) -> None:
+        for line in self.notes.take(all_of_them=all_of_them):
+            loss, norm = line.read()
+            self._total_loss_scalar += loss * line.steps
+            logs = {"loss": loss, "grad_norm": norm, "learning_rate": line.learning_rate}
+            if self.learner.scaler is not None and not math.isfinite(norm):
+                del logs["grad_norm"]  # of a step that was left out: the loss was scaled too high
+            logs.update(self._throughput(line))
+            with self._as_of(line):
+                self.log(logs)
+
+    def _throughput(self, line: Noted) -> dict[str, float]:
+        """Since the line before, evaluations left out; and memory."""
+        now = time.perf_counter()
+        seconds = max(now - (self._since or now), 1e-9)
+        self._since = now
+        figures = {
+            "samples_per_second": line.counts[0] / seconds,
+            "tokens_per_second": line.counts[1] / seconds,
+            "memory_gb": peak_memory(self.args.device) / 2**30,
+            "micro_batch": float(self.learner.largest),
+        }
+        if self.learner.retries:
+            figures["out_of_memory"] = float(self.learner.retries)
+        return figures
+
+    @contextmanager
+    def _as_of(self, line: Noted) -> Iterator[None]:
+        """Callbacks see step and epoch of the line."""
+        state = self.state
+        now = (state.global_step, state.epoch)
+        state.global_step, state.epoch = line.step, line.epoch  # type: ignore[assignment]
+        try:
+            yield
+        finally:
+            state.global_step, state.epoch = now
 
     # --- evaluation ---
 
