@@ -16,6 +16,13 @@ class Clock:
     def __init__(self, device: torch.device) -> None:
         self.device = device
         self._marks: list[tuple[str, Any]] = []
+        self._ends: list[int] = []
+
+    def start(self) -> None:
+        """Begins a row of steps, once the device has finished what came before."""
+        self.now()
+        self._marks, self._ends = [], []
+        self.mark("start")
 
     def now(self) -> float:
         """Host seconds, after the device has finished."""
@@ -32,16 +39,27 @@ class Clock:
         else:
             self._marks.append((part, time.perf_counter()))
 
-    def parts(self) -> dict[str, float]:
-        """Seconds by part since the last call; the first mark is the start."""
+    def end_step(self) -> None:
+        """What was marked since the last step ended is a step."""
+        self._ends.append(len(self._marks))
+
+    def steps(self) -> list[dict[str, float]]:
+        """Seconds by part of each step since `start`; nothing waited for the device until now.
+
+        A step lasts from the end of the one before to its own end, on the device's clock.
+        """
         self.now()
-        sums: dict[str, float] = {}
-        for (_, before), (part, after) in zip(self._marks, self._marks[1:], strict=False):
-            if part != "start":
+        told, first = [], 1
+        for end in self._ends:
+            sums: dict[str, float] = {}
+            for number in range(first, end):
+                part, after = self._marks[number]
+                before = self._marks[number - 1][1]
                 seconds = after - before if isinstance(after, float) else before.elapsed_time(after) / 1000
                 sums[part] = sums.get(part, 0.0) + seconds
-        self._marks = []
-        return sums
+            told.append(sums)
+            first = end
+        return told
 
 
 def reset_peak(device: torch.device) -> None:
@@ -54,6 +72,11 @@ def reset_peak(device: torch.device) -> None:
         Path("/proc/self/clear_refs").write_text("5")
     except OSError:
         return
+
+
+def reserved_gib(device: torch.device) -> float | None:
+    """Most GiB that torch's allocator held since `reset_peak`; None on a CPU."""
+    return float(torch.cuda.max_memory_reserved(device)) / 2**30 if device.type == "cuda" else None
 
 
 def peak_gib(device: torch.device) -> float:

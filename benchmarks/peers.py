@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
-from torch.utils.checkpoint import checkpoint
 
-from ocrsmith.model.lora import add_lora, merge_adapter
-from ocrsmith.model.ocr_model import OcrModel
+from benchmarks.engine_decoder import EngineDecoder
+from ocrsmith.model.lora import add_lora
+from ocrsmith.model.ocr_model import Checkpointing, OcrModel
+from ocrsmith.model.processing import OcrProcessor
 from ocrsmith.settings.lora import LoraSettings
 
 PEERS = {
@@ -35,17 +35,17 @@ class Peer(Protocol):
 
 
 class OursPeer:
-    """ocrsmith's training step and decoding, as `ocrsmith train` and the native engine set them up."""
+    """ocrsmith's model and adapter, as `ocrsmith train` sets them up; `OurSteps` takes its optimiser steps.
+
+    `encode` and `loss` are the same sums on a padded batch, for comparison with the references.
+    """
 
     name = "ours"
 
-    def __init__(self, model: OcrModel, *, checkpointing: bool = False, adapter: bool = True) -> None:
+    def __init__(self, model: OcrModel, *, checkpointing: Checkpointing = "none", adapter: bool = True) -> None:
         self.bare = model
         self.model: Any = add_lora(model, LoraSettings()) if adapter else model
-        if checkpointing:
-            model._set_gradient_checkpointing(
-                enable=True, gradient_checkpointing_func=partial(checkpoint, use_reentrant=False)
-            )
+        model.set_checkpointing(checkpointing)
 
     @torch.no_grad()
     def encode(self, batch: dict[str, Any]) -> Tensor:
@@ -63,45 +63,38 @@ class OursPeer:
         ).loss
         return loss
 
-    def merge(self) -> None:
-        """Adds the adapter to the weights and takes it off."""
-        self.bare = self.model = merge_adapter(self.model)
 
-    @torch.inference_mode()
-    def generate(self, batch: dict[str, Any], tokens: int) -> Tensor:
-        """Greedy, exactly `tokens` new ones: (B, tokens)."""
-        model: Any = self.bare
-        ids: Tensor = model.generate(
-            input_ids=batch["input_ids"],
-            attention_mask=batch["attention_mask"],
-            views=batch["views"],
-            image_layouts=batch["image_layouts"],
-            max_new_tokens=tokens,
-            do_sample=False,
-            eos_token_id=None,
-            pad_token_id=2,
-        )
-        return ids[:, batch["input_ids"].shape[1] :]
+def make_peer(name: str, model: OcrModel, *, checkpointing: Checkpointing = "none") -> Peer:
+    """The engine for training, with a fresh adapter and the weights of `model` (which ours takes over).
 
-
-def make_peer(name: str, model: OcrModel, *, checkpointing: bool = False) -> Peer:
-    """The engine for training, with a fresh adapter and the weights of `model` (which ours takes over)."""
+    The references know one kind of checkpointing: whole layers.
+    """
     if name == "ours":
         return OursPeer(model, checkpointing=checkpointing)
     if name == "r1":
         from benchmarks.reference.per_expert import PerExpertPeer
 
-        return PerExpertPeer(model, checkpointing=checkpointing)
+        return PerExpertPeer(model, checkpointing=checkpointing != "none")
     from benchmarks.reference.native_transformers import NativePeer
 
-    return NativePeer(model, checkpointing=checkpointing)
+    return NativePeer(model, checkpointing=checkpointing != "none")
 
 
-def make_decoder(name: str, model: OcrModel, adapter: str) -> Any:
-    """The engine for decoding. `adapter`: none, merged or unmerged (fresh, so that the tokens are the same)."""
+def make_decoder(name: str, model: OcrModel, adapter: str, processor: OcrProcessor | None = None) -> Any:
+    """The engine for decoding.
+
+    Args:
+        name: ours or r2.
+        model: gives the weights; ours takes it over.
+        adapter: none, merged, unmerged or apart (unmerged, and ours must not fold it into copies of the weights
+            either); fresh, so that the tokens are the same.
+        processor: of the workload, for ours.
+    """
     dtype = model.dtype
     if name == "ours":
-        peer: Any = OursPeer(model, adapter=adapter != "none")
+        peer: Any = EngineDecoder(
+            model, adapter=adapter != "none", apart=adapter == "apart", processor=processor
+        )
     else:
         from benchmarks.reference.native_transformers import NativePeer
 

@@ -26,7 +26,6 @@ from benchmarks.workloads import WORKLOADS, FileKind, draw, encode_file, make_pr
 from ocrsmith.images.open import open_image
 from ocrsmith.model.device_views import RawImages, raw_image
 from ocrsmith.model.processing import Encoded, OcrProcessor
-from ocrsmith.training.feature_cache import encode_text
 
 COLUMNS = (
     *("workload", "file", "paper", "ours ms", "device resize ms", "decode ms", "plain ms", "× plain"),
@@ -57,7 +56,7 @@ def prepare_for_device(processor: OcrProcessor, text: str, file: bytes) -> tuple
     """What is left for the host where the GPU resizes: the pixels as decoded, and the tokens."""
     settings = processor.settings
     image = open_image(file, alpha=settings.alpha, keep_grey=True)
-    encoded = encode_text(processor, image.size, None, text)
+    encoded = processor.encode_text(image.size, None, text)
     limits = {"min_tiles": settings.min_tiles, "max_tiles": settings.max_tiles}
     return encoded, RawImages.of([raw_image(image, processor.mode, **limits)])
 

@@ -8,6 +8,7 @@ import os
 import re
 import subprocess
 from collections.abc import Iterable, Sequence
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -72,7 +73,14 @@ def _gpu() -> dict[str, Any]:
         return {}
     if not torch.cuda.is_available():
         return {}
-    return {"gpu": torch.cuda.get_device_name(), "cuda": torch.version.cuda}
+    return {"gpu": torch.cuda.get_device_name(), "cuda": torch.version.cuda, "triton": _triton()}
+
+
+def _triton() -> str | None:
+    try:
+        return metadata.version("triton")
+    except metadata.PackageNotFoundError:
+        return None
 
 
 def write_result(name: str, result: dict[str, Any], folder: Path = RESULTS) -> Path:

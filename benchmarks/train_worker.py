@@ -2,32 +2,37 @@
 
 from __future__ import annotations
 
+import atexit
 import gc
 import importlib.util
 import itertools
 import time
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
-from torch.utils.data import DataLoader
 
-from benchmarks.clock import Clock, peak_gib, reset_peak
-from benchmarks.peers import Peer, make_peer
+from benchmarks.clock import Clock, peak_gib, reserved_gib, reset_peak
+from benchmarks.gpu_activity import begin_watching, watch
+from benchmarks.peers import OursPeer, Peer, make_peer
+from benchmarks.train_data import FileSteps, peer_batches, ready_steps
+from benchmarks.train_steps import OurSteps, PeerSteps, Steps
 from benchmarks.worker import Message, serve
 from benchmarks.workloads import (
     WORKLOADS,
     balance_routers,
     make_batches,
     make_model,
-    make_processor,
     routing_balance,
     to_device,
 )
 from ocrsmith.errors import SettingsError
+from ocrsmith.model import kernels
 from ocrsmith.model.ocr_model import OcrModel
 
+CAPTURED_AFTER = 3
+"""Steps after which a pass is replayed as a CUDA graph: one without, one that captures, one more."""
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 
 
@@ -35,155 +40,131 @@ class TrainingBench:
     """An engine with its data and optimiser; every call of `step` is one optimiser step."""
 
     def __init__(self, settings: dict[str, Any]) -> None:
+        """`settings`: those of the command for this engine; see `train.engine_settings`."""
         self.settings = settings
         self.device = torch.device(settings["device"])
         self.dtype = DTYPES[settings["dtype"]]
         self.clock = Clock(self.device)
-        self.workload = WORKLOADS[settings["workload"]]
-        start = self.clock.now()
-        model = make_model(settings["size"], dtype=self.dtype, device=self.device)
-        self.routing = self._balance(model)
-        self.batches = self._batches(model)
+        begun = self.clock.now()
+        _refuse(settings)
+        model, self.routing = balanced_model(settings, self.device, self.dtype)
+        kernels.choose(experts=settings["experts"], compiled=settings["compiled"])
+        torch.manual_seed(settings["seed"])
         self.peer: Peer = make_peer(settings["engine"], model, checkpointing=settings["checkpointing"])
         del model
         gc.collect()
-        reset_peak(self.device)
         self.peer.model.train()
+        self.files: FileSteps | None = None
+        self.steps = self._steps()
+        reset_peak(self.device)
         self.trained = [p for p in self.peer.model.parameters() if p.requires_grad]
-        self.optimizer, self.optimizer_name = self._optimizer()
+        self.optimizer, self.optimizer_name = make_optimizer(settings["optimizer"], self.trained)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.dtype == torch.float16)
-        self.setup_seconds = self.clock.now() - start
+        gc.freeze()  # as `ocrsmith train` does: a collection walks through all modules
+        atexit.register(gc.unfreeze)
+        self.setup_seconds = self.clock.now() - begun
 
-    # --- data -------------------------------------------------------------------------------------------------
-
-    def _batches(self, model: OcrModel) -> Iterator[dict[str, Any]]:
-        settings = self.settings
-        if settings["cache"] and settings["engine"] != "ours":
-            raise SettingsError("A feature cache is ours alone.", place="--cache", mend="use --engines ours")
+    def _steps(self) -> Steps:
+        settings, workload = self.settings, WORKLOADS[self.settings["workload"]]
+        if not isinstance(self.peer, OursPeer):
+            autocast = torch.autocast(self.device.type, dtype=self.dtype, enabled=self.dtype != torch.float32)
+            return PeerSteps(
+                self.peer,
+                peer_batches(settings, workload, self.device),
+                self.clock,
+                accumulation=settings["accumulation"],
+                autocast=autocast,
+            )
+        bare = self.peer.bare
         if settings["data"] == "folder":
-            return self._from_folder(model)
-        count = max(1, settings["samples"] // settings["batch"])
-        ready = make_batches(settings["size"], self.workload, settings["batch"], count)
-        ready = [to_device(batch, self.device) for batch in ready]
-        if settings["cache"]:
-            for batch in ready:
-                with torch.no_grad(), self._autocast():
-                    features = model.encode_images(batch.pop("views"), batch.pop("image_layouts"))
-                batch["image_features"] = features.to(self.dtype)
-        return itertools.cycle(ready)
+            self.files = FileSteps(settings, workload, self.device, bare)
+            atexit.register(self.files.close)
+            batches = iter(self.files)
+        else:
+            encoder = bare if settings["cache"] else None
+            batches = itertools.cycle(ready_steps(settings, workload, self.device, encoder))
+        return OurSteps(self.peer, batches, self.clock, micro=settings["micro"], graphs=settings["graphs"])
 
-    def _from_folder(self, model: OcrModel) -> Iterator[dict[str, Any]]:
-        """Images decoded from the dataset by ocrsmith's own loader, in worker processes, ahead of the step."""
-        from ocrsmith.datasets import open_dataset
-        from ocrsmith.training.collate import Collator, TrainingSamples
-        from ocrsmith.training.feature_cache import FeatureCache
-
-        table = open_dataset(Path(self.settings["folder"])).table("train")
-        processor = make_processor(self.settings["size"], self.workload)
-        samples = TrainingSamples(table, processor, range(len(table)))
-        workers = self.settings["workers"]
-        if self.settings["cache"]:
-            low = None if self.dtype == torch.float32 else self.dtype
-            samples.cache = FeatureCache.build(model, samples, batch_size=16, workers=workers, autocast=low)
-            workers = 0
-        collate: Any = (
-            Collator(processor, samples.cache) if self.settings["engine"] == "ours" else _WithMask(processor)
-        )
-        loader: Any = DataLoader(
-            samples,
-            batch_size=self.settings["batch"],
-            shuffle=True,
-            drop_last=True,
-            num_workers=workers,
-            persistent_workers=workers > 0,
-            pin_memory=self.device.type == "cuda",
-            collate_fn=collate,
-        )
-        return itertools.chain.from_iterable(itertools.repeat(loader))
-
-    def _balance(self, model: OcrModel) -> dict[str, float]:
-        (batch,) = make_batches(self.settings["size"], self.workload, self.settings["batch"], 1)
-        batch = to_device(batch, self.device)
-        low = None if self.dtype == torch.float32 else self.dtype
-        balance_routers(model, batch, low)
-        return routing_balance(model, batch, low)
-
-    # --- the step ---------------------------------------------------------------------------------------------
-
-    def step(self) -> tuple[float, float, dict[str, float]]:
-        """One optimiser step: (seconds, loss, seconds by part)."""
-        start = self.clock.now()
-        self.clock.mark("start")
-        accumulation = self.settings["accumulation"]
-        losses, waited = [], 0.0
-        for _ in range(accumulation):
-            asked = time.perf_counter()
-            batch = to_device(next(self.batches), self.device)
-            waited += time.perf_counter() - asked
-            self.clock.mark("load")
-            with self._autocast():
-                features = self.peer.encode(batch)
-                self.clock.mark("encode")
-                loss = self.peer.loss(batch, features) / accumulation
-            self.clock.mark("forward")
-            self.scaler.scale(loss).backward()
-            self.clock.mark("backward")
-            losses.append(loss.detach())
+    def step(self) -> torch.Tensor:
+        """One optimiser step; its loss, on the device. Nothing in it waits for the device."""
+        loss = self.steps(self.scaler)
         self.scaler.unscale_(self.optimizer)
         torch.nn.utils.clip_grad_norm_(self.trained, 1.0)
         self.scaler.step(self.optimizer)
         self.scaler.update()
-        self.optimizer.zero_grad(set_to_none=True)
         self.clock.mark("optimizer")
-        seconds = self.clock.now() - start
-        return seconds, float(torch.stack(losses).sum()), {**self.clock.parts(), "host_waits_for_data": waited}
+        self.clock.end_step()
+        return loss
 
-    def _autocast(self) -> torch.autocast:
-        return torch.autocast(self.device.type, dtype=self.dtype, enabled=self.dtype != torch.float32)
-
-    def _optimizer(self) -> tuple[torch.optim.Optimizer, str]:
-        wanted = self.settings["optimizer"]
-        has_8bit = self.device.type == "cuda" and importlib.util.find_spec("bitsandbytes") is not None
-        if wanted == "adamw_8bit" and not has_8bit:
-            raise SettingsError(
-                "8-bit AdamW needs a GPU and bitsandbytes.", place="--optimizer", mend="use adamw"
-            )
-        options: dict[str, Any] = {"lr": 2e-4, "weight_decay": 0.001}
-        if has_8bit and wanted != "adamw":
-            from bitsandbytes.optim import AdamW8bit
-
-            return AdamW8bit(self.trained, **options), "adamw_8bit"
-        return torch.optim.AdamW(self.trained, fused=True, **options), "adamw_fused"
+    def take(self, steps: int, seconds: float = float("inf")) -> dict[str, Any]:
+        """Up to so many steps, at least one, no new one after `seconds`; each with loss, time and parts."""
+        begun = time.perf_counter()
+        losses: list[torch.Tensor] = []
+        waited: list[float] = []
+        self.clock.start()
+        while len(losses) < steps and (not losses or time.perf_counter() - begun < seconds):
+            losses.append(self.step())
+            waited.append(self.steps.waited)
+        parts = self.clock.steps()
+        return {
+            "seconds": [sum(step.values()) for step in parts],
+            "loss": torch.stack(losses).tolist(),
+            "parts": parts,
+            "waited": waited,
+        }
 
     # --- as the other side sees it ----------------------------------------------------------------------------
 
     def describe(self) -> dict[str, Any]:
-        """After the first step: what was set up, and how long that took."""
-        seconds, loss, _ = self.step()
+        """What was set up, and how long that took."""
         return {
             "setup_seconds": self.setup_seconds,
-            "first_step_seconds": seconds,
-            "first_loss": loss,
             "optimizer": self.optimizer_name,
             "trainable": sum(p.numel() for p in self.trained),
             "trainable_tensors": len(self.trained),
             "routing": self.routing,
+            "data_processes": self.files.workers if self.files else None,
         }
 
     def respond(self, request: dict[str, Any]) -> dict[str, Any]:
-        """Up to `steps` steps, at least one, no new one after `seconds`; or a profile of one."""
+        """Steps, a profile of one, or what the GPU does meanwhile."""
         if request.get("profile"):
             return self._profile()
-        begun = time.perf_counter()
-        times: list[float] = []
-        losses: list[float] = []
-        parts: list[dict[str, float]] = []
-        while len(times) < request["steps"] and (not times or time.perf_counter() - begun < request["seconds"]):
-            seconds, loss, by_part = self.step()
-            times.append(seconds)
-            losses.append(loss)
-            parts.append(by_part)
-        return {"seconds": times, "loss": losses, "parts": parts, "peak_gib": peak_gib(self.device)}
+        if steps := request.get("activity"):
+            return self._activity(steps)
+        before: list[float] = []
+        if request.get("measured") and self.files is not None and self.files.held_ready:
+            before = self.take(self.files.held_ready, request["seconds"])["loss"]
+        told = self.take(request["steps"], request["seconds"])
+        peaks = {"peak_gib": peak_gib(self.device), "reserved_gib": reserved_gib(self.device)}
+        if self.device.type == "cuda" and not request.get("measured"):
+            torch.cuda.empty_cache()  # what passes took before they were captured: other processes need it
+        if isinstance(self.steps, OurSteps):
+            told |= {"micro_batch": self.steps.learner.largest, "out_of_memory": self.steps.learner.retries}
+        return {**told, **peaks, "before": before}
+
+    def _activity(self, steps: int) -> dict[str, Any]:
+        """The GPU's busy time in a step, beside the time of steps taken just before, without a profiler."""
+        ready = self.files.held_ready if self.files else 0
+        self.take(max(steps, ready))
+        plain = self.take(steps)
+        if isinstance(self.steps, OurSteps):
+            begin_watching()
+            self.steps.micro_step.release()
+        self.take(CAPTURED_AFTER + ready)
+        seen = watch(partial(self.take, steps))
+        wall = sum(plain["seconds"]) / steps
+        busy = seen.busy / steps
+        return {
+            "steps": steps,
+            "step_seconds": wall,
+            "busy_seconds": busy,
+            "idle": max(0.0, 1 - busy / wall),
+            "idle_in_trace": 1 - seen.busy / seen.window if seen.window else None,
+            "long_gaps_in_trace": seen.waited / seen.window if seen.window else None,
+            "kernels": seen.kernels / steps,
+            "loss": plain["loss"],
+        }
 
     def _profile(self) -> dict[str, Any]:
         """The dearest kernels (operators on a CPU) of one step, and how many there are."""
@@ -192,7 +173,7 @@ class TrainingBench:
         if on_gpu:
             activities.append(torch.profiler.ProfilerActivity.CUDA)
         with torch.profiler.profile(activities=activities) as profile:
-            self.step()
+            self.take(1)
         found = profile.key_averages()
         launches = [item.count for item in found if on_gpu is (item.device_type.name == "CUDA")]
         order = "self_device_time_total" if on_gpu else "self_cpu_time_total"
@@ -200,19 +181,71 @@ class TrainingBench:
         return {"calls": sum(launches), "table": text}
 
 
-class _WithMask:
-    """Collates for the peers, which take an attention mask."""
+def _refuse(settings: dict[str, Any]) -> None:
+    """
+    Raises:
+        SettingsError: a reference is asked for what only ours has.
+    """
+    if settings["engine"] == "ours":
+        return
+    if settings["cache"]:
+        raise SettingsError("A feature cache is ours alone.", place="--cache", mend="use --engines ours")
+    if settings["quantization"] != "none":
+        raise SettingsError(
+            "The references train on 16-bit weights only.", place="--quantization", mend="use --engines ours"
+        )
 
-    def __init__(self, processor: Any) -> None:
-        self.processor = processor
 
-    def __call__(self, items: list[Any]) -> dict[str, Any]:
-        batch: dict[str, Any] = self.processor.collate([item.encoded for item in items])
-        return batch
+def balanced_model(
+    settings: dict[str, Any], device: torch.device, dtype: torch.dtype
+) -> tuple[OcrModel, dict[str, float]]:
+    """The model with routers that spread the workload's tokens, and how evenly they do.
+
+    Whatever the format and the kernels that training takes, the weights are the same (but for rounding), and no
+    kernel of training is compiled here: that belongs to the first step.
+    """
+    made = torch.float32 if dtype == torch.float32 else torch.bfloat16
+    model = make_model(settings["size"], dtype=made, device=device)
+    (batch,) = make_batches(settings["size"], WORKLOADS[settings["workload"]], settings["batch"], 1)
+    batch = to_device(batch, device)
+    low = None if made == torch.float32 else made
+    with kernels.using(experts="loop", attention="plain", triton=False, compiled=False):
+        balance_routers(model, batch, low)
+        routing = routing_balance(model, batch, low)
+    if dtype != made:
+        torch.nn.Module.to(model, dtype)
+        model.config.dtype = dtype
+    if settings["quantization"] == "nf4":
+        from ocrsmith.model.quantized import quantize_model
+
+        model = quantize_model(model)
+    return model, routing
+
+
+def has_8bit_optimizer(device: torch.device) -> bool:
+    """Whether AdamW with 8-bit moments can be had."""
+    return device.type == "cuda" and importlib.util.find_spec("bitsandbytes") is not None
+
+
+def make_optimizer(wanted: str, trained: list[torch.nn.Parameter]) -> tuple[torch.optim.Optimizer, str]:
+    """AdamW with the recipe's rates, and its name; `auto` takes 8-bit moments where they can be had.
+
+    Raises:
+        SettingsError: 8-bit moments were asked for and cannot be had.
+    """
+    has_8bit = has_8bit_optimizer(trained[0].device)
+    if wanted == "adamw_8bit" and not has_8bit:
+        raise SettingsError("8-bit AdamW needs a GPU and bitsandbytes.", place="--optimizer", mend="use adamw")
+    options: dict[str, Any] = {"lr": 2e-4, "weight_decay": 0.001}
+    if has_8bit and wanted != "adamw":
+        from bitsandbytes.optim import AdamW8bit
+
+        return AdamW8bit(trained, **options), "adamw_8bit"
+    return torch.optim.AdamW(trained, fused=True, **options), "adamw_fused"
 
 
 def start(settings: Message) -> tuple[Message, Callable[[Message], Message]]:
-    """Sets the engine up and takes its first step."""
+    """Sets the engine up; its first step is the first that is asked for."""
     bench = TrainingBench(settings)
     return bench.describe(), bench.respond
 

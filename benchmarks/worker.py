@@ -10,7 +10,7 @@ import os
 import subprocess
 import sys
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -24,14 +24,17 @@ REPOSITORY = Path(__file__).parents[1]
 class Worker:
     """The measuring process, seen from the program that started it."""
 
-    def __init__(self, module: str, settings: dict[str, Any]) -> None:
+    def __init__(
+        self, module: str, settings: dict[str, Any], environment: Mapping[str, str] | None = None
+    ) -> None:
+        """Starts it; several may start at once. `environment`: variables on top of this process's own."""
         paths = [str(REPOSITORY), str(REPOSITORY / "src"), os.environ.get("PYTHONPATH", "")]
         self._process = subprocess.Popen(
             [sys.executable, "-m", module, json.dumps(settings)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))},
+            env={**os.environ, **(environment or {}), "PYTHONPATH": os.pathsep.join(filter(None, paths))},
         )
         self.failure: str | None = None
 

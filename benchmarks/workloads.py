@@ -123,8 +123,8 @@ def make_batches(size: Size, workload: Workload, batch: int, count: int, *, answ
     return batches
 
 
-def write_dataset(folder: Path, workload: Workload, samples: int) -> None:
-    """Builds a dataset folder of JPEG files with the project's own command behind it."""
+def write_dataset(folder: Path, workload: Workload, samples: int, kind: FileKind = "JPEG") -> None:
+    """Builds a dataset folder of image files with the project's own command behind it."""
     from ocrsmith.datasets import BuildSettings, build_dataset
 
     source = folder.with_name(folder.name + "-source")
@@ -133,8 +133,9 @@ def write_dataset(folder: Path, workload: Workload, samples: int) -> None:
         rows = csv.writer(file)
         rows.writerow(["image", "text"])
         for seed in range(samples):
-            (source / f"{seed}.jpg").write_bytes(encode_file(draw(workload, seed), workload))
-            rows.writerow([f"{seed}.jpg", text_of(workload, seed)])
+            name = f"{seed}.{'jpg' if kind == 'JPEG' else 'png'}"
+            (source / name).write_bytes(encode_file(draw(workload, seed), workload, kind))
+            rows.writerow([name, text_of(workload, seed)])
     build_dataset([source / "labels.csv"], folder, BuildSettings(splits="100/0/0", prompt=PROMPT))
 
 

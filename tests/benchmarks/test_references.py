@@ -12,7 +12,7 @@ from benchmarks.reference.per_expert import PerExpertPeer, per_expert_copy
 from benchmarks.workloads import WORKLOADS, make_batches
 from torch import Tensor
 
-from ocrsmith.model.ocr_model import OcrModel
+from ocrsmith.model.ocr_model import Checkpointing, OcrModel
 
 native = pytest.mark.skipif(
     not native_transformers.is_available(), reason="needs transformers with UnlimitedOcr (5.23)"
@@ -92,9 +92,9 @@ def test_a_peer_has_our_loss(name: str, scene: str, model: OcrModel, request: py
 
 
 @pytest.mark.parametrize("name", ["ours", *PEERS])
-@pytest.mark.parametrize("checkpointing", [False, True])
+@pytest.mark.parametrize("checkpointing", ["none", "full"])
 def test_a_peer_trains_its_adapter_and_nothing_else(
-    name: str, checkpointing: bool, model: OcrModel, lines: dict[str, Any]
+    name: str, checkpointing: Checkpointing, model: OcrModel, lines: dict[str, Any]
 ) -> None:
     peer = make_peer(name, model, checkpointing=checkpointing)
     peer.model.train()
@@ -112,7 +112,7 @@ def test_a_peer_trains_its_adapter_and_nothing_else(
 
 @native
 def test_r2_leaves_the_encoder_out_of_checkpointing(model: OcrModel, lines: dict[str, Any]) -> None:
-    peer = make_peer("r2", model, checkpointing=True)
+    peer = make_peer("r2", model, checkpointing="full")
     peer.model.train()
     calls = []
     layer = peer.bare.model.vision_tower.sam_encoder.layers[0]  # type: ignore[attr-defined]

@@ -15,6 +15,7 @@ from ocrsmith.training import trainer as trainer_module
 from ocrsmith.training.callbacks import StopAtNaN
 from ocrsmith.training.figures import Notes
 from ocrsmith.training.hardware import choose_hardware
+from ocrsmith.training.micro_step import MicroStep
 from ocrsmith.training.run import TrainingRun, run_processor
 from ocrsmith.training.settings import TrainSettings
 
@@ -136,19 +137,17 @@ def test_late_figures_are_those_of_their_step(gpu_run, tmp_path, monkeypatch):
         assert [line[name] for line in late] == pytest.approx([line[name] for line in at_once], rel=1e-3), name
 
 
-def test_memory_that_runs_out_is_survived(gpu_run, in_float32, tmp_path):
+def test_memory_that_runs_out_is_survived(gpu_run, in_float32, tmp_path, monkeypatch):
     """Really runs out: the first micro-batch of more than two samples asks for more than any GPU has."""
-    run = gpu_run(precision="fp32")
-    forward = type(run.model).forward
+    learn = MicroStep.__call__
 
-    class Greedy(type(run.model)):
-        def forward(self, *args, **kwargs):
-            if len(kwargs["sequence_lengths"]) > 2:
-                torch.empty(2**44, device="cuda")
-            return forward(self, *args, **kwargs)
+    def greedy(self, batch, *args):
+        if len(batch["sequence_lengths"]) > 2:
+            torch.empty(2**44, device="cuda")
+        return learn(self, batch, *args)
 
-    run.model.__class__ = Greedy
-    result = run.train(tmp_path / "run")
+    monkeypatch.setattr(MicroStep, "__call__", greedy)
+    result = gpu_run(precision="fp32").train(tmp_path / "run")
     assert result.retries == 1
     assert losses(tmp_path / "run") == pytest.approx(in_float32, rel=1e-3)
 

@@ -138,11 +138,15 @@ def test_late_figures_are_the_same_figures(make_run, tmp_path, monkeypatch, ever
     make_run(**options).train(tmp_path / "late")
 
     def kept(run):
-        return [{k: line[k] for k in ("step", "epoch", "loss", "grad_norm", "learning_rate")} for line in lines(run)]
+        return [
+            {k: line[k] for k in ("step", "epoch", "loss", "grad_norm", "learning_rate")} for line in lines(run)
+        ]
 
     assert kept(tmp_path / "late") == kept(tmp_path / "at_once")
     whole = json.loads((tmp_path / "late/checkpoints/checkpoint-6/trainer_state.json").read_text())
-    assert [entry["step"] for entry in whole["log_history"]] == ([1, 2, 3, 4, 5, 6] if every == 1 else [2, 3, 4, 6])
+    assert [entry["step"] for entry in whole["log_history"]] == (
+        [1, 2, 3, 4, 5, 6] if every == 1 else [2, 3, 4, 6]
+    )
 
 
 @pytest.mark.usefixtures("late")
@@ -259,7 +263,10 @@ def test_a_run_whose_memory_runs_out_goes_on_in_smaller_pieces_and_says_so(make_
     cramped(run, 2)
     result = run.train(tmp_path / "run")
     assert (result.steps, result.retries) == (4, 1)
-    assert "4 samples at once did not fit into the GPU's memory: the step is done again with 2." in said.export_text()
+    assert (
+        "4 samples at once did not fit into the GPU's memory: the step is done again with 2."
+        in said.export_text()
+    )
     assert losses(tmp_path / "run") == pytest.approx(losses(tmp_path / "plain"), rel=1e-5)
     figures = lines(tmp_path / "run")
     assert {line["out_of_memory"] for line in figures} == {1}

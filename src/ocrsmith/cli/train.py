@@ -120,13 +120,13 @@ def train(
     max_grad_norm, precision (auto, bf16, fp16, fp32),
     gradient_checkpointing (none, selective, full, auto), packing (auto, on,
     off), compiled (auto, on, off), expert_kernel (auto, grouped, triton,
-    loop), cache_features (auto, on, off), cache_gb, group_by_length,
-    workers, eval_samples, eval_max_new_tokens, eval_metric (cer.mean,
-    cer.micro, cer.median), keep_checkpoints, log_every, too_long (exclude,
-    error), lora.alpha, lora.dropout, lora.targets (a list of attention,
-    dense_mlp, shared_experts, routed_experts, vision, projector),
-    processing.min_tiles, processing.max_tiles, processing.alpha (white,
-    drop), processing.max_length.
+    loop), cache_features (auto, on, off), cache_gb, cache_dir,
+    group_by_length, workers, eval_samples, eval_max_new_tokens, eval_metric
+    (cer.mean, cer.micro, cer.median), keep_checkpoints, log_every, too_long
+    (exclude, error), lora.alpha, lora.dropout, lora.targets (a list of
+    attention, dense_mlp, shared_experts, routed_experts, vision,
+    projector), processing.min_tiles, processing.max_tiles, processing.alpha
+    (white, drop), processing.max_length.
     """
     require("torch", extra="train", why="Fine-tuning")
     require("peft", extra="train", why="Fine-tuning")

@@ -210,9 +210,8 @@ class MemoryModel:
             moment += encoder
         elif encoder > held + moment:
             held, moment = 0.0, encoder
-        if micro_batches == 1 and not self.is_replayed(
-            load
-        ):  # they come while activations go: the end of one, or the beginning of the other
+        if micro_batches == 1 and not self.is_replayed(load):
+            # They come while activations go: the peak is the beginning of the one, or the end of the other.
             at_end = gradients + self._moe_workspace(load)
             if held + moment >= at_end:
                 gradients = 0.0
