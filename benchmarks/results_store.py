@@ -80,11 +80,11 @@ class Results:
     def training(self) -> dict[tuple[str, str], Row]:
         """(workload, label) → newest row of training at full size on a GPU.
 
-        Rows of runs that were made for their loss curves give way to others.
+        Rows of runs that were made for their loss curves or their cold first steps give way to others.
         """
         found = {}
         made = self.of("train", size="3b", device="cuda")
-        for result in sorted(made, key=lambda result: not result.settings.get("curve")):
+        for result in sorted(made, key=_is_for_speed):
             for row in result.content["rows"]:
                 if "s/step" in row:
                     found[result.settings["workload"], label_of(row)] = row
@@ -125,6 +125,10 @@ def label_of(row: Row) -> str:
         word = WORDS.get(name, {}).get(value, f"{name} {value}")
         parts.append("checkpointing" if engine != "ours" and name == "checkpointing" else word)
     return ", ".join(parts)
+
+
+def _is_for_speed(result: Result) -> bool:
+    return not (result.settings.get("curve") or result.settings.get("cold"))
 
 
 def _read(path: Path) -> Result:

@@ -81,15 +81,20 @@ def eval_(
     it stopped.
     """
     require("torch", extra="train", why="Reading pages with a model")
+    from torch import cuda
+
     from ocrsmith.datasets import open_dataset
     from ocrsmith.engines.native import NativeEngine
     from ocrsmith.evaluation import evaluate
     from ocrsmith.evaluation.evaluate import check_request
     from ocrsmith.evaluation.store import METRICS, PREDICTIONS, REPORT, load_metrics
+    from ocrsmith.model.host_memory import keep_freed_memory
 
     name: SplitName = split.value
     dataset = open_dataset(data)
     check_request(dataset, name, out, limit=limit)
+    if device.value == "cpu" or not cuda.is_available():
+        keep_freed_memory()
     with output.notes().status(f"Loading {model}"):
         engine = NativeEngine.load(
             model,

@@ -119,8 +119,10 @@ def _build(out: Path, console: Console) -> Dataset:
 def _evaluate(dataset: Dataset, out: Path, adapter: Path | None, title: str, console: Console) -> Metrics:
     from ocrsmith.engines.native import NativeEngine
     from ocrsmith.evaluation import evaluate
+    from ocrsmith.model.host_memory import keep_freed_memory
 
     console.print(f"\n[bold]{title}[/]")
+    keep_freed_memory()
     engine = NativeEngine.load("nano", adapter=adapter, max_new_tokens=MAX_NEW_TOKENS, device="cpu")
     with PageBar() as bar:
         metrics = evaluate(engine, dataset, "test", out, progress=bar)

@@ -231,6 +231,7 @@ def prepare_run(settings: TrainSettings) -> TrainingRun:
     """Loads model, processor and data, and wires the native engine in as the judge."""
     from ocrsmith.datasets import open_dataset
     from ocrsmith.engines.decoding import DecodingSettings
+    from ocrsmith.model.host_memory import keep_freed_memory
     from ocrsmith.model.weights import load_model, load_processor
     from ocrsmith.training.hardware import choose_hardware
     from ocrsmith.training.model_recipe import read_model_recipe, wishes_granted
@@ -239,6 +240,8 @@ def prepare_run(settings: TrainSettings) -> TrainingRun:
     dataset = open_dataset(settings.data)
     granted = wishes_granted(settings)
     hardware = choose_hardware(settings)
+    if not hardware.on_gpu:
+        keep_freed_memory()
     with output.notes().status(f"Loading {settings.model}"):
         quantized = {} if settings.quantization == "none" else {"quantization": settings.quantization}
         model = load_model(settings.model, dtype=hardware.dtype, device=hardware.device, **quantized)

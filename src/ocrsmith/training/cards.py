@@ -64,8 +64,8 @@ class Efficiency:
     Chosen, not measured, where `docs/performance.md` has no figure for it.
     """
 
-    encoder: float = 0.35
-    decoder: float = 0.25
+    encoder: float = 0.36
+    decoder: float = 0.27
     """With grouped experts."""
     decoder_loop: float = 0.12
     """Expert by expert."""

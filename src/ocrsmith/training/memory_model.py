@@ -55,7 +55,7 @@ class Coefficients:
     """(N, H) tensors kept of a layer: two inputs of norms, two outputs, q, k, v and attention's output."""
     ends_kept: float = 6.0
     """(N, H) tensors outside of the layers: embeddings, last norm, gradients on their way."""
-    encoder_bytes: float = 40.0
+    encoder_bytes: float = 24.0
     """Of the encoder's working memory, for a patch of a view, in units of SAM's width · b."""
     encoder_kept: float = 20.0
     """(patches, width) tensors kept of each SAM or CLIP layer where the encoder is trained, in units of b."""
