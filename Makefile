@@ -23,7 +23,7 @@ test: $(VENV)/.dev
 test-gpu: $(VENV)/.dev
 	$(BIN)/pytest -m gpu tests/gpu $(ARGS)
 
-bench-cpu: $(VENV)/.dev
+bench-cpu: $(VENV)/.train
 	$(BIN)/python -m benchmarks.cpu $(ARGS)
 
 lint: $(VENV)/.dev

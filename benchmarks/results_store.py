@@ -101,14 +101,19 @@ class Results:
         return iter(found.values())
 
     def decoding(self) -> dict[tuple[Any, ...], Row]:
-        """(workload, tokens, engine, adapter, batch) → newest row of decoding at full size on a GPU."""
+        """(workload, tokens, engine, adapter, batch) → newest row of decoding at full size on a GPU.
+
+        One that was measured beside the reference goes before one that was not.
+        """
         found = {}
         for result in self.of("decode", size="3b", device="cuda"):
             settings = result.settings
             for row in result.content["rows"]:
                 if "ms/token" in row:
                     kind = (row["engine"], row["adapter"], row["batch"])
-                    found[settings["workload"], settings["tokens"], *kind] = row
+                    place = (settings["workload"], settings["tokens"], *kind)
+                    if "× r2" in row or "× r2" not in found.get(place, {}):  # beside the reference, if ever
+                        found[place] = row
         return found
 
 

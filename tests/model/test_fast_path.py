@@ -45,7 +45,7 @@ def model() -> Iterator[OcrPeftModel]:
         if "lora_B" in name:
             parameter.data.normal_(0, 0.05)
     peft.train()
-    yield peft
+    return peft
 
 
 def gradients(model: OcrPeftModel, *batches: dict[str, Any], items: int | None = None) -> tuple[float, dict]:

@@ -1,7 +1,8 @@
-"""The training loop against transformers' own: order, figures that arrive late, loss scaling, memory that runs out."""
+"""The training loop against transformers' own: order, late figures, loss scaling, memory that runs out."""
 
 from __future__ import annotations
 
+import itertools
 import json
 from pathlib import Path
 from typing import ClassVar
@@ -220,7 +221,7 @@ def test_a_step_that_overflows_is_left_out_and_the_schedule_waits(make_run, tmp_
     assert rates[3] == rates[2]
     assert ["grad_norm" in line for line in lines(tmp_path / "run")] == [True, True, False, True]
     adapters = [weights(tmp_path / f"run/checkpoints/checkpoint-{n}") for n in (1, 2, 3, 4)]
-    same = [all(torch.equal(a[k], b[k]) for k in a) for a, b in zip(adapters, adapters[1:], strict=False)]
+    same = [all(torch.equal(a[k], b[k]) for k in a) for a, b in itertools.pairwise(adapters)]
     assert same == [False, True, False]
     scaler = torch.load(tmp_path / "run/checkpoints/checkpoint-4/scaler.pt", weights_only=True)
     assert scaler["scale"] == 2.0**11

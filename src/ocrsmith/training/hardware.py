@@ -63,11 +63,9 @@ def _optimizer(settings: TrainSettings, gpu: bool) -> str:
     if settings.optimizer == "adamw_8bit" and not has_8bit:
         raise SettingsError(
             "optimizer = 'adamw_8bit': it needs a GPU and the package bitsandbytes.",
-            mend="pip install bitsandbytes, or use optimizer auto or adamw",
+            mend="pip install 'ocrsmith[quant]', or use optimizer auto",
         )
-    if has_8bit and settings.optimizer != "adamw":
-        return "adamw_8bit"
-    return "adamw_torch_fused"
+    return "adamw_8bit" if settings.optimizer == "adamw_8bit" else "adamw_torch_fused"
 
 
 def available_memory() -> int:
