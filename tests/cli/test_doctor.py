@@ -84,9 +84,11 @@ def test_without_a_gpu_nano_is_for_the_cpu_and_3b_is_not(machine: doctor.Report)
 @pytest.mark.parametrize(
     ("size", "read", "lora", "remark"),
     [
-        (6, "no", "no", "8 GB needed"),
-        (8, "yes", "no", "10 GB needed"),
-        (12, "yes", "yes", "lines and small images"),
+        (4, "no", "no", "6 GB needed, in 4 bits"),
+        (6, "no", "yes", "8 GB needed"),
+        (8, "yes", "yes", "with --quantization nf4"),
+        (9.7, "yes", "yes", "lines and small images"),
+        (12, "yes", "yes", "lines and pages"),
         (141, "yes", "yes", "lines and pages"),
     ],
 )

@@ -273,13 +273,13 @@ class Failing:
     def __getattr__(self, name: str) -> Any:
         return getattr(self.real, name)
 
-    def decode(self, inputs_embeds: torch.Tensor, position_ids: torch.Tensor, attend: Any) -> torch.Tensor:
+    def decode(self, embeds: torch.Tensor, positions: torch.Tensor, attend: Any, **more: Any) -> torch.Tensor:
         lengths = attend.packed.lengths
         self.sizes.append(len(lengths))
         error = self.fails(lengths)
         if error is not None:
             raise error
-        return self.real.decode(inputs_embeds, position_ids, attend)
+        return self.real.decode(embeds, positions, attend, **more)
 
 
 def test_too_little_memory_makes_batches_smaller(model: OcrModel, processor: OcrProcessor) -> None:

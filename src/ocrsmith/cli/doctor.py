@@ -23,6 +23,7 @@ EXTRAS: dict[str, tuple[tuple[str, ...], str]] = {
         ("torch", "transformers", "peft", "accelerate", "safetensors", "tokenizers", "tensorboard"),
         "run and fine-tune models; quickstart",
     ),
+    "quant": (("bitsandbytes",), "QLoRA without Triton, AdamW with 8-bit moments"),
     "datasets": (("datasets",), "saved `datasets` folders and hub ids as sources"),
     "pretrain": (
         ("brotli", "fonttools", "opencv-python-headless", "wordfreq"),
@@ -37,11 +38,13 @@ PILLOW_SAFE = (12, 2)
 
 HUB_MODEL = "deepseek-ai/DeepSeek-OCR"
 
-# GB that the 3B model takes. Its weights in 16 bits are 6.7; fine-tuning with rank 16 on all linears and
-# experts was measured at 8–10 for lines and 13–25 for A4 pages cut into tiles.
+# GB that the 3B model takes, with up to 0.9 for CUDA's context. Its weights in 16 bits are 6.7. Fine-tuning with
+# rank 16 on all linears and experts, two samples at a time, was measured on an H200 (docs/performance.md): 8.3 for
+# lines and 8.7 for A4 pages cut into tiles; with the base in 4 bits 4.5 and 5.0.
 GPU_READ_GB = 8.0
-GPU_LORA_LINES_GB = 10.0
-GPU_LORA_PAGES_GB = 16.0
+GPU_LORA_LINES_GB = 9.5
+GPU_LORA_PAGES_GB = 10.0
+GPU_QLORA_GB = 6.0
 RAM_READ_GB = 16.0
 RAM_NANO_GB = 4.0
 DISK_NANO_GB = 1.0
@@ -175,7 +178,7 @@ def judge(report: Report) -> Iterable[Ability]:
             "fine-tune the 3B model (LoRA)",
             "no",
             "no GPU that torch can use; the nano model can be fine-tuned on the CPU",
-            f"Use a machine with an NVIDIA GPU of {GPU_LORA_LINES_GB:.0f} GB or more.",
+            f"Use an NVIDIA GPU of {GPU_LORA_LINES_GB:.0f} GB or more, {GPU_QLORA_GB:.0f} with QLoRA.",
         )
     else:
         yield from _judge_gpu(gpu)
@@ -226,10 +229,12 @@ def _judge_gpu(gpu: Gpu) -> Iterable[Ability]:
     else:
         yield Ability("read with the 3B model", "yes", has)
     name = "fine-tune the 3B model (LoRA)"
-    if size < GPU_LORA_LINES_GB:
-        yield Ability(name, "no", f"{has}; {GPU_LORA_LINES_GB:.0f} GB needed", "Use a larger GPU.")
+    if size < GPU_QLORA_GB:
+        yield Ability(name, "no", f"{has}; {GPU_QLORA_GB:.0f} GB needed, in 4 bits", "Use a larger GPU.")
+    elif size < GPU_LORA_LINES_GB:
+        yield Ability(name, "yes", f"{has}: with --quantization nf4")
     elif size < GPU_LORA_PAGES_GB:
-        why = f"{has}: enough for lines and small images; pages in tiles want {GPU_LORA_PAGES_GB:.0f} GB"
+        why = f"{has}: lines and small images; pages want {GPU_LORA_PAGES_GB:.0f} GB or --quantization nf4"
         yield Ability(name, "yes", why)
     else:
         yield Ability(name, "yes", f"{has}: lines and pages")

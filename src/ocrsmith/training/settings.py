@@ -55,7 +55,8 @@ class TrainSettings(Settings):
         description="steps in which the learning rate rises from 0, at most a quarter of the run",
     )
     optimizer: Literal["auto", "adamw", "adamw_8bit"] = Field(
-        default="auto", description="auto: adamw, one kernel; adamw_8bit takes 6 bytes less a trained parameter, and longer"
+        default="auto",
+        description="auto: adamw, one kernel; adamw_8bit takes 6 bytes less a trained parameter, and longer",
     )
     weight_decay: float = Field(default=0.001, ge=0, le=1, description="AdamW's weight decay")
     max_grad_norm: float = Field(default=1.0, gt=0, description="gradients are scaled down to this norm")
