@@ -38,8 +38,8 @@ PILLOW_SAFE = (12, 2)
 
 HUB_MODEL = "deepseek-ai/DeepSeek-OCR"
 
-# GB that the 3B model takes, with up to 0.9 for CUDA's context. Its weights in 16 bits are 6.7. Fine-tuning with
-# rank 16 on all linears and experts, two samples at a time, was measured on an H200 (docs/performance.md): 8.3 for
+# GB that the 3B model takes, up to 0.9 for CUDA's context included. Its weights in 16 bits are 6.7. Fine-tuning
+# at rank 16 on all linears and experts, two samples at a time, took on an H200 (docs/performance.md): 8.3 for
 # lines and 8.7 for A4 pages cut into tiles; with the base in 4 bits 4.5 and 5.0.
 GPU_READ_GB = 8.0
 GPU_LORA_LINES_GB = 9.5
