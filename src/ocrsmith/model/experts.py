@@ -244,23 +244,20 @@ class _FrozenExperts(torch.autograd.Function):
         of_adapter: list[Tensor] = []
         of_thin = None
         if factors is not None and of_thin_down is not None:
+            through_b = ((of_gate, factors.b_gate), (of_up, factors.b_up))
+            of_thin = torch.cat([grouped_rows(rows, b, groups) for rows, b in through_b], dim=1)  # (M, 2r)
             share = row_weights[:, None].to(dtype)
-            rank = factors.a_down.shape[1]
-            of_thin = torch.cat(
-                [grouped_rows(of_gate, factors.b_gate, groups), grouped_rows(of_up, factors.b_up, groups)],
-                dim=1,
-            )  # (M, 2r)
             of_a = grouped_outer(of_thin, x.to(dtype)[token_of], groups)  # (E, 2r, H)
-            scale = ctx.scale
-            of_adapter = [
-                of_a[:, :rank],
-                grouped_outer(of_gate, thin[:, :rank] * scale, groups),
-                of_a[:, rank:],
-                grouped_outer(of_up, thin[:, rank:] * scale, groups),
+            of_adapter = _adapter_gradients(
+                of_a,
                 grouped_outer(of_thin_down * share, inner_out, groups),
-                grouped_outer(out, thin_down * (share * scale), groups),
-            ]
+                (of_gate, of_up, out),
+                (*thin.chunk(2, dim=1), thin_down * share),
+                ctx.scale,
+                groups,
+            )
             of_adapter = [g.to(p.dtype) for g, p in zip(of_adapter, adapter, strict=True)]
+            del of_a, share
         del out, inner_out
         of_x = None
         if ctx.needs_input_grad[0]:
@@ -271,6 +268,29 @@ class _FrozenExperts(torch.autograd.Function):
                 back,
             ).to(x.dtype)
         return of_x, of_weights, None, None, None, *of_adapter
+
+
+def _adapter_gradients(
+    of_a: Tensor,
+    of_down_a: Tensor,
+    of_b: Sequence[Tensor],
+    thin: Sequence[Tensor],
+    scale: float,
+    groups: Groups,
+) -> list[Tensor]:
+    """Gradients in the order of `ExpertsAdapter`.
+
+    Args:
+        of_a: (E, 2r, H) of gate's A and up's, end to end.
+        of_down_a: (E, r, I).
+        of_b: gradients of what the three B give: (M, I), (M, I), (M, H).
+        thin: what they take: (M, r) each, by `scale` too small.
+    """
+    gate_a, up_a = of_a.chunk(2, dim=1)
+    gate_b, up_b, down_b = (
+        grouped_outer(rows, inner * scale, groups) for rows, inner in zip(of_b, thin, strict=True)
+    )
+    return [gate_a, gate_b, up_a, up_b, of_down_a, down_b]
 
 
 class Router(nn.Module):
