@@ -121,9 +121,9 @@ def floor_of(gemm_flops: float) -> dict[str, float]:
     where attention takes twice its forward; of the adapters, added to the weights, the thin products alone. Of
     a page its encoding alone.
     """
-    from benchmarks.floor import active_weights, view_operations
     from ocrsmith.model.weights import load_model
     from ocrsmith.settings.lora import LoraSettings
+    from ocrsmith.training.work import active_weights, view_operations
 
     config: Any = load_model("nano").config
     view = view_operations(config, config.sam_sizes.image_size)

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 
 from benchmarks.workloads import Size, Workload
 from ocrsmith.images.resize import MODES, count_tokens, image_layout
-from ocrsmith.model.config import ClipSizes, DecoderSizes, OcrConfig, SamSizes
+from ocrsmith.model.config import OcrConfig
+from ocrsmith.training.work import active_weights, adapter_weights, view_operations
 
 H200_FLOPS = 789e12
 """bf16 matrix product of 8192³ on random data, measured on one H200."""
@@ -95,59 +96,11 @@ def sequence_length(workload: Workload, size: Size) -> int:
     return 1 + count_tokens(*layout) + 5 + workload.labels
 
 
-def active_weights(sizes: DecoderSizes) -> int:
-    """Weights of the decoder's layers that a token is multiplied with; without embedding and head."""
-    hidden, dense = sizes.hidden_size, min(sizes.first_k_dense_replace, sizes.num_hidden_layers)
-    experts = sizes.num_experts_per_tok + sizes.n_shared_experts
-    mixture = 3 * hidden * sizes.moe_intermediate_size * experts + hidden * sizes.n_routed_experts
-    layers = sizes.num_hidden_layers
-    return layers * 4 * hidden**2 + dense * 3 * hidden * sizes.intermediate_size + (layers - dense) * mixture
-
-
-def adapter_weights(sizes: DecoderSizes, rank: int) -> int:
-    """Adapter weights that a token is multiplied with."""
-    hidden, inner = sizes.hidden_size, sizes.moe_intermediate_size
-    dense = min(sizes.first_k_dense_replace, sizes.num_hidden_layers)
-    mixture = sizes.num_experts_per_tok * 3 * (hidden + inner) + 3 * (hidden + inner * sizes.n_shared_experts)
-    layers = sizes.num_hidden_layers
-    return rank * (
-        layers * 4 * 2 * hidden + dense * 3 * (hidden + sizes.intermediate_size) + (layers - dense) * mixture
-    )
-
-
 def encoder_operations(config: OcrConfig, workload: Workload, size: Size) -> float:
     """All views of one sample."""
     view, tile, columns, rows = image_layout(workload.width, workload.height, MODES[workload.mode(size)])
     total = view_operations(config, view)
     return total + columns * rows * view_operations(config, tile) if tile else total
-
-
-def view_operations(config: OcrConfig, side: int) -> float:
-    """One view: SAM with its windows padded as they are, compressor, CLIP, projector."""
-    sam, clip = config.sam_sizes, config.clip_sizes
-    tokens = (side // sam.patch_size // 4) ** 2
-    projector = 2.0 * tokens * (sam.downsample_channels[1] + clip.width) * config.decoder_sizes.hidden_size
-    return _sam(sam, side // sam.patch_size) + _clip(clip, tokens + 1) + projector
-
-
-def _sam(sizes: SamSizes, grid: int) -> float:
-    width, patches = sizes.width, grid**2
-    padded = (-(-grid // sizes.window_size) * sizes.window_size) ** 2
-    total = 2.0 * patches * 3 * sizes.patch_size**2 * width
-    for layer in range(sizes.layers):
-        everywhere = layer in sizes.global_attn_indexes
-        queries, keys = (patches, patches) if everywhere else (padded, sizes.window_size**2)
-        total += 2.0 * queries * 4 * width**2 + 2 * 2.0 * queries * keys * width
-        total += 2.0 * patches * 2 * sizes.mlp_ratio * width**2
-    middle, last = sizes.downsample_channels
-    total += 2.0 * patches * (width * sizes.out_chans + 9 * sizes.out_chans**2)
-    return total + 2.0 * (patches / 4) * 9 * sizes.out_chans * middle + 2.0 * (patches / 16) * 9 * middle * last
-
-
-def _clip(sizes: ClipSizes, tokens: int) -> float:
-    width = sizes.width
-    linears = 2.0 * tokens * (4 + 2 * sizes.mlp_ratio) * width**2
-    return sizes.layers * (linears + 2 * 2.0 * tokens**2 * width)
 
 
 def decode_floor_seconds(

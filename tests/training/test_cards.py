@@ -29,7 +29,7 @@ def settings(**options) -> TrainSettings:
 
 
 def test_the_arithmetic_of_a_line_and_a_page_is_that_of_the_benchmarks():
-    """Against `benchmarks/floor.py`, which counts by itself."""
+    """Against `benchmarks/floor.py`, which puts the parts together by itself."""
     from benchmarks.floor import count_operations
     from benchmarks.workloads import WORKLOADS
 
