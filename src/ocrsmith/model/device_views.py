@@ -10,7 +10,6 @@ Letters: H, W size of an image, C channels (1 or 3), S side of a view.
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -224,7 +223,7 @@ def resize(image: Tensor, width: int, height: int, order: PassOrder | None = Non
 def resample(pixels: Tensor, size: int) -> Tensor:
     """One pass, along the middle axis: (A, n, B) uint8 → (A, size, B) uint8."""
     first, weights = _taps_on(pixels.shape[1], size, pixels.device)
-    if pixels.is_cuda and kernels.choice.triton and _has_triton():
+    if kernels.has_triton(pixels):
         from ocrsmith.model.resample_triton import resample_triton
 
         return resample_triton(pixels, first, weights, _BITS)
@@ -245,11 +244,6 @@ def _resample_plain(pixels: Tensor, first: Tensor, weights: Tensor) -> Tensor:
         values = pixels.index_select(1, (first + tap).clamp(max=last))
         total.addcmul_(values.to(torch.int32), weight[:, None])
     return (total >> _BITS).clamp_(0, 255).to(torch.uint8)
-
-
-@lru_cache(maxsize=1)
-def _has_triton() -> bool:
-    return importlib.util.find_spec("triton") is not None
 
 
 @lru_cache(maxsize=1024)

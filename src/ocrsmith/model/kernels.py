@@ -7,6 +7,8 @@ switch forces it anywhere. Letters: M rows sorted by expert, E experts.
 from __future__ import annotations
 
 import importlib.util
+import os
+import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
@@ -96,12 +98,14 @@ def capability(device: torch.device) -> tuple[int, int]:
 
 def has_triton(x: Tensor) -> bool:
     """Whether a Triton kernel can take this tensor: it is on a GPU, Triton is there and not switched off."""
-    return x.is_cuda and choice.triton and _triton_is_installed()
+    return x.is_cuda and choice.triton and triton_works()
 
 
 @cache
-def _triton_is_installed() -> bool:
-    return importlib.util.find_spec("triton") is not None
+def triton_works() -> bool:
+    """Whether Triton is installed with what it needs: a C compiler, for the code that launches its kernels."""
+    compilers = (os.environ.get("CC") or "gcc", "clang", "cc")
+    return importlib.util.find_spec("triton") is not None and any(map(shutil.which, compilers))
 
 
 # --- grouped products -----------------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 
 from ocrsmith.errors import SettingsError
+from ocrsmith.model.kernels import triton_works
 from ocrsmith.training.settings import TrainSettings
 
 
@@ -100,10 +101,11 @@ def compiles(settings: TrainSettings, on_gpu: bool, steps: int) -> bool:
     Raises:
         SettingsError: asked for where it cannot be had.
     """
-    possible = on_gpu and importlib.util.find_spec("triton") is not None
+    possible = on_gpu and triton_works()
     if settings.compiled == "on" and not possible:
         raise SettingsError(
-            "compiled = 'on': it needs a GPU and the package triton.", mend="use compiled auto or off"
+            "compiled = 'on': it needs a GPU, the package triton and a C compiler.",
+            mend="use compiled auto or off",
         )
     wanted = {"on": True, "off": False, "auto": steps >= WORTH_COMPILING}[settings.compiled]
     return possible and wanted
