@@ -15,8 +15,7 @@ from torch import Tensor
 
 from ocrsmith.model import grouped_cuda, kernels_cuda, relative_attention_cuda
 from ocrsmith.model.config import SamSizes
-from ocrsmith.model.vision import SamBlock, join_windows, split_windows
-from ocrsmith.model.vision_cuda import resized
+from ocrsmith.model.vision import SamBlock, join_windows, resize_relative, split_windows
 
 
 def error(ours: Tensor, plain: Tensor) -> float:
@@ -79,7 +78,9 @@ def attention() -> dict[str, float]:
             else block.attn(x)
         )
         span = window or grid
-        rows, columns = (resized(table.half(), span) for table in (block.attn.rel_pos_h, block.attn.rel_pos_w))
+        rows, columns = (
+            resize_relative(table.half(), span) for table in (block.attn.rel_pos_h, block.attn.rel_pos_w)
+        )
         bias = block.attn.qkv.bias.half()
         seen = relative_attention_cuda.relative_attention(
             block.attn.qkv(x).half().contiguous(), bias, rows, columns, heads=heads, span=span

@@ -12,7 +12,7 @@ import typer
 
 from ocrsmith.cli import output
 from ocrsmith.cli.eval import Device, Mode, Split
-from ocrsmith.cli.progress import Bar
+from ocrsmith.cli.progress import EncodeBar
 from ocrsmith.errors import DataError, require
 
 if TYPE_CHECKING:
@@ -107,29 +107,6 @@ def encode(
     )
     if result["too_long"]:
         console.print(f"{result['too_long']:,} samples are too long to be trained on and were left out.")
-
-
-class EncodeBar(Bar):
-    """How far the encoding is; told by `FeatureCache.build`. Without a terminal, a line now and then."""
-
-    SECONDS_BETWEEN_LINES = 30
-
-    def __init__(self) -> None:
-        super().__init__("images")
-        self.done = 0
-        self.total = 0
-        self._task: Any = None
-        self._told = time.monotonic()
-
-    def __call__(self, done: int, total: int) -> None:
-        """Images that were there before do not count for the speed."""
-        if self._task is None:
-            self._task = self._progress.add_task("Encoding", total=total, completed=done)
-        self.done, self.total = done, total
-        self._progress.update(self._task, completed=done)
-        if not self._console.is_terminal and time.monotonic() - self._told >= self.SECONDS_BETWEEN_LINES:
-            self._told = time.monotonic()
-            self._console.print(f"encoded {done:,} of {total:,} images")
 
 
 class _Encoding:

@@ -52,24 +52,40 @@ class BuildBar(Bar):
             self._progress.update(self._tasks[phase], completed=done)
 
 
-class PageBar(Bar):
-    """How far an evaluation is; told by `evaluate`. Without a terminal, a line now and then."""
+class CountBar(Bar):
+    """How many of a known number are done. Without a terminal, a line now and then."""
 
     SECONDS_BETWEEN_LINES = 30
 
-    def __init__(self) -> None:
-        super().__init__("pages")
+    def __init__(self, unit: str, label: str, verb: str) -> None:
+        """`unit`: what is counted; `label` stands before the bar, `verb` begins a line."""
+        super().__init__(unit)
+        self.unit, self.label, self.verb = unit, label, verb
         self.done = 0
         self.total = 0
         self._task: Any = None
         self._told = time.monotonic()
 
     def __call__(self, done: int, total: int) -> None:
-        """See `EvaluationProgress`. Pages of an earlier run do not count for the speed."""
+        """What was done before does not count for the speed."""
         if self._task is None:
-            self._task = self._progress.add_task("Reading", total=total, completed=done)
+            self._task = self._progress.add_task(self.label, total=total, completed=done)
         self.done, self.total = done, total
         self._progress.update(self._task, completed=done, total=total)
         if not self._console.is_terminal and time.monotonic() - self._told >= self.SECONDS_BETWEEN_LINES:
             self._told = time.monotonic()
-            self._console.print(f"read {done:,} of {total:,} pages")
+            self._console.print(f"{self.verb} {done:,} of {total:,} {self.unit}")
+
+
+class PageBar(CountBar):
+    """How far an evaluation is; told by `evaluate`."""
+
+    def __init__(self) -> None:
+        super().__init__("pages", "Reading", "read")
+
+
+class EncodeBar(CountBar):
+    """How far the encoding of images is; told by `FeatureCache.build`."""
+
+    def __init__(self) -> None:
+        super().__init__("images", "Encoding", "encoded")

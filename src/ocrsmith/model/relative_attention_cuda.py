@@ -39,6 +39,7 @@ def relative_attention(
         (B, G, G, h·d).
     """
     batch, grid = qkv.shape[:2]
+    rows, columns = rows.contiguous(), columns.contiguous()
     channels = qkv.shape[-1] // (3 * heads)
     of_rows = qkv.new_empty(batch, grid, grid, heads, span)
     of_columns = qkv.new_empty(batch, grid, grid, heads, span)

@@ -210,12 +210,17 @@ class ChannelNorm(nn.Module):
 
 def relative_table(table: Tensor, size: int) -> Tensor:
     """The entry of `table` for every (query, key) distance along one axis: (size, size, d)."""
-    wanted = 2 * size - 1
-    if table.shape[0] != wanted:
-        resized = F.interpolate(table.float().t()[None], size=wanted, mode="linear")
-        table = resized[0].t().to(table.dtype)
+    table = resize_relative(table, size)
     index = torch.arange(size, device=table.device)
     return table[index[:, None] - index[None, :] + size - 1]
+
+
+def resize_relative(table: Tensor, span: int) -> Tensor:
+    """Relative positions (2·span - 1, d), interpolated in float32 from a table of another span."""
+    wanted = 2 * span - 1
+    if table.shape[0] == wanted:
+        return table
+    return F.interpolate(table.float().t()[None], size=wanted, mode="linear")[0].t().to(table.dtype)
 
 
 def resize_positions(table: Tensor, height: int, width: int) -> Tensor:

@@ -17,7 +17,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ocrsmith.model.kernels import capability, fused, has_triton
-from ocrsmith.model.vision import ClipEncoder, DeepEncoder, SamBlock, SamEncoder, resize_positions
+from ocrsmith.model.vision import (
+    ClipEncoder,
+    DeepEncoder,
+    SamBlock,
+    SamEncoder,
+    resize_positions,
+    resize_relative,
+)
 
 PATCH = 16
 
@@ -91,21 +98,11 @@ def _sam_block(block: SamBlock, x: Tensor) -> Tensor:
     normed = F.layer_norm(x, width, block.norm1.weight, block.norm1.bias, block.norm1.eps)
     qkv = attn.qkv(normed)  # (B, G, G, 3C)
     span = block.window or x.shape[1]
-    rows, columns = (resized(table, span) for table in (attn.rel_pos_h, attn.rel_pos_w))
+    rows, columns = (resize_relative(table, span) for table in (attn.rel_pos_h, attn.rel_pos_w))
     seen = relative_attention(qkv, attn.qkv.bias, rows, columns, heads=attn.heads, span=span)
     x = x + attn.proj(seen)
     normed = F.layer_norm(x, width, block.norm2.weight, block.norm2.bias, block.norm2.eps)
     return x + block.mlp.lin2(F.gelu(block.mlp.lin1(normed)))
-
-
-def resized(table: Tensor, span: int) -> Tensor:
-    """Relative positions (2·span - 1, d), interpolated from a table of another span."""
-    wanted = 2 * span - 1
-    if table.shape[0] == wanted:
-        return table
-    return (
-        F.interpolate(table.float().t()[None], size=wanted, mode="linear")[0].t().to(table.dtype).contiguous()
-    )
 
 
 # --- CLIP -----------------------------------------------------------------------------------------------------
