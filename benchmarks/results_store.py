@@ -87,7 +87,8 @@ class Results:
         for result in sorted(made, key=_is_for_speed):
             for row in result.content["rows"]:
                 if "s/step" in row:
-                    found[result.settings["workload"], label_of(row)] = row
+                    label = label_of(row, result.settings.get("files", "JPEG"))
+                    found[result.settings["workload"], label] = row
         return found
 
     def memory(self) -> Iterator[Row]:
@@ -117,8 +118,12 @@ class Results:
         return found
 
 
-def label_of(row: Row) -> str:
-    """Engine, and what of its settings is not plain: `ours, from files, cached features`."""
+def label_of(row: Row, files: str = "JPEG") -> str:
+    """Engine, and what of its settings is not plain: `ours, from files, cached features`.
+
+    Args:
+        files: kind of image files that the run decoded, if any.
+    """
     settings = row.get("settings", {})
     engine = settings.get("engine")
     if engine is None:
@@ -128,6 +133,8 @@ def label_of(row: Row) -> str:
         if name not in PLAIN or value == PLAIN[name] or (engine != "ours" and name in OURS_ALONE):
             continue
         word = WORDS.get(name, {}).get(value, f"{name} {value}")
+        if word == "from files" and files != "JPEG":
+            word = f"from {files} files"
         parts.append("checkpointing" if engine != "ours" and name == "checkpointing" else word)
     return ", ".join(parts)
 

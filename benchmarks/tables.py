@@ -22,7 +22,7 @@ if __package__ in (None, ""):  # run as a file
 
 from benchmarks.plot import PLOT, draw_plot
 from benchmarks.report import REPOSITORY, RESULTS, table
-from benchmarks.results_store import Results, Row, label_of
+from benchmarks.results_store import PLAIN, Results, Row, label_of
 from benchmarks.summary import summary
 from benchmarks.targets import TARGETS
 from ocrsmith.errors import OcrsmithError, SettingsError
@@ -85,6 +85,7 @@ def _training(results: Results, columns: Sequence[str]) -> str:
         {"workload": workload, "engine": label, **{name: row.get(name) for name in columns}}
         for (workload, label), row in sorted(results.training().items())
         if any(row.get(name) is not None for name in columns)
+        and row.get("settings", {}).get("seed", PLAIN["seed"]) == PLAIN["seed"]
     ]
     return _shown(rows, ("workload", "engine", *columns))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -69,8 +70,12 @@ def peak_memory(base: str) -> Find:
 def idle(results: Results) -> list[str]:
     """Of training from files."""
     rows = results.training()
-    shares = {one: rows.get((one, "ours, from files"), {}).get("idle %") for one in "LP"}
-    return [f"{workload} {number(share)} %" for workload, share in shares.items() if share is not None]
+    found = []
+    for workload, kind in itertools.product("LP", ("", "PNG ")):
+        share = rows.get((workload, f"ours, from {kind}files"), {}).get("idle %")
+        if share is not None:
+            found.append(f"{workload} {number(share)} %" + (" with PNG" if kind else ""))
+    return found
 
 
 def preprocessing(results: Results) -> list[str]:
