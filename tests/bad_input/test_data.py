@@ -195,8 +195,8 @@ def test_another_encoding_is_named_with_line_and_byte(fail: Fail, images: Path) 
 
 
 def test_other_files_are_called_what_they_are(fail: Fail, tmp_path: Path) -> None:
-    (tmp_path / "content.md").write_bytes(b"%PDF-1.7 ...")
-    assert "a PDF document" in fail(tmp_path / "content.md")
+    (tmp_path / "content.md").write_bytes(b"PK\x03\x04 ...")
+    assert "a ZIP archive" in fail(tmp_path / "content.md")
     (tmp_path / "content.md").write_bytes(bytes(range(256)))
     assert "binary" in fail(tmp_path / "content.md")
     (tmp_path / "a.json").write_text("{}")

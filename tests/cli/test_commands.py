@@ -10,8 +10,12 @@ import pytest
 
 from ocrsmith.cli import main as cli
 
-NOT_COMMANDS = {"__init__", "main", "output", "progress", "tables", "encode"}  # encode: `data encode`
-FILES = {path.stem for path in Path(cli.__file__).parent.glob("*.py")} - NOT_COMMANDS
+NOT_COMMANDS = {"__init__", "main", "output", "progress", "tables"}
+FOLDER = Path(cli.__file__).parent
+FILES = {path.stem for path in FOLDER.glob("*.py")} | {
+    path.parent.name for path in FOLDER.glob("*/__init__.py")
+}
+FILES -= NOT_COMMANDS
 
 
 def test_each_file_is_a_command_and_each_command_a_file() -> None:

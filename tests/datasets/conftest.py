@@ -6,6 +6,7 @@ from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -15,10 +16,11 @@ SourceMaker = Callable[..., Path]
 
 @pytest.fixture(scope="session")
 def png() -> ImageMaker:
-    """Makes an encoded image; another `shade`, other bytes."""
+    """Makes an encoded image of black and white blocks; another `shade`, another picture."""
 
     def make(width: int = 40, height: int = 20, shade: int = 0, kind: str = "PNG") -> bytes:
-        image = Image.new("RGB", (width, height), (shade % 256, shade // 256 % 256, 200))
+        blocks = np.random.default_rng(shade).integers(0, 2, (4, 16), dtype=np.uint8) * 200 + 20
+        image = Image.fromarray(blocks).resize((width, height), Image.Resampling.NEAREST).convert("RGB")
         stream = BytesIO()
         image.save(stream, kind)
         return stream.getvalue()

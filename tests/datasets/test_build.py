@@ -29,7 +29,7 @@ def ledger_of(folder: Path) -> list[dict[str, Any]]:
 
 
 def test_counts_columns_and_bytes(content: Any, png: Any, tmp_path: Path) -> None:
-    summary = build_dataset([content(100)], tmp_path / "out")
+    summary = build_dataset([content(100)], tmp_path / "out", BuildSettings(splits="rest/10/10"))
     assert summary.counts == {"train": 80, "val": 10, "test": 10}
     found = {sample.id: sample for sample in samples_of(tmp_path / "out")}
     assert len(found) == 100
@@ -44,7 +44,9 @@ def test_counts_columns_and_bytes(content: Any, png: Any, tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("layout", ["folder", "prefix"])
 def test_hugging_face_datasets_read_it(content: Any, png: Any, tmp_path: Path, layout: Any) -> None:
-    summary = build_dataset([content(30)], tmp_path / "my_test", BuildSettings(layout=layout))
+    summary = build_dataset(
+        [content(30)], tmp_path / "my_test", BuildSettings(layout=layout, splits="rest/3/3")
+    )
     loaded = datasets.load_dataset(str(tmp_path / "my_test"), cache_dir=str(tmp_path / "cache"))
     assert {name: len(part) for name, part in loaded.items()} == {"train": 24, "validation": 3, "test": 3}
     assert isinstance(loaded["train"].features["image"], datasets.Image)
@@ -62,7 +64,7 @@ def test_hugging_face_datasets_read_a_training_set_alone(content: Any, tmp_path:
 
 
 def test_prefix_layout_files(content: Any, tmp_path: Path) -> None:
-    build_dataset([content(10)], tmp_path / "out", BuildSettings(layout="prefix", prefix="chinese"))
+    build_dataset([content(10)], tmp_path / "out", BuildSettings("rest/1/1", layout="prefix", prefix="chinese"))
     names = {path.name for path in (tmp_path / "out").iterdir()}
     files = {f"chinese_{split}.parquet" for split in SPLITS}
     assert names == files | {"manifest.json", "excluded.jsonl", "README.md"}
@@ -161,11 +163,53 @@ def test_the_hash_tells_content_and_not_layout_or_order(content: Any, png: Any, 
 def test_documents_stay_on_one_side(content: Any, tmp_path: Path) -> None:
     for rule, name in (("parent", "doc{0}/page{1}.png"), ("stem-prefix", "doc{0}_page_{1}.png")):
         file = content(60, folder=rule, name=lambda n, name=name: name.format(n // 3, n))
-        summary = build_dataset([file], tmp_path / f"out-{rule}", BuildSettings(group_by=rule))
+        summary = build_dataset([file], tmp_path / f"out-{rule}", BuildSettings("rest/6/6", group_by=rule))
         dataset = open_dataset(tmp_path / f"out-{rule}")
         groups = [{sample.group for sample in dataset.iter_samples(split)} for split in SPLITS]
         assert sum(len(names) for names in groups) == len(set.union(*groups)) == 20
         assert summary.counts == {"train": 48, "val": 6, "test": 6}
+
+
+def test_documents_that_names_of_files_tell_of_stand_in_the_group_column(content: Any, tmp_path: Path) -> None:
+    file = content(60, name=lambda number: f"doc{number // 6:02d}_page{number % 6 + 1}.png")
+    summary = build_dataset([file], tmp_path / "out")
+    assert {sample.id: sample.group for sample in samples_of(tmp_path / "out")} == {
+        f"doc{number // 6:02d}_page{number % 6 + 1}.png": f"doc{number // 6:02d}" for number in range(60)
+    }
+    assert any("10 documents were inferred" in note for note in summary.notes)
+    build_dataset([file], tmp_path / "none", BuildSettings(group_by="none"))
+    assert {sample.group for sample in samples_of(tmp_path / "none")} == {""}
+
+
+def test_several_sources_are_told_apart_also_where_images_lie_elsewhere(content: Any, tmp_path: Path) -> None:
+    sources = [content(30, folder="a"), content(20, folder="b")]
+    summary = build_dataset(sources, tmp_path / "out")
+    assert {row.value: sum(row.samples.values()) for row in summary.strata if row.trait == "source"} == {
+        str(sources[0]): 30,
+        str(sources[1]): 20,
+    }
+    card = (tmp_path / "out/README.md").read_text(encoding="utf-8")
+    assert f"| source {sources[0]} | " in card
+
+
+def test_an_earlier_dataset_says_where_its_documents_go(content: Any, tmp_path: Path) -> None:
+    build_dataset([content(40)], tmp_path / "first", BuildSettings("rest/10/10"))
+    more = content(60)
+    build_dataset([more], tmp_path / "second", BuildSettings(seed=7, keep_splits=str(tmp_path / "first")))
+    where = [
+        {sample.id: name for name in SPLITS for sample in open_dataset(tmp_path / folder).iter_samples(name)}
+        for folder in ("first", "second")
+    ]
+    assert len(where[1]) == 60
+    assert where[0].items() <= where[1].items()
+
+
+def test_images_outside_the_sources_folder_need_a_switch(content: Any, png: Any, tmp_path: Path) -> None:
+    file = content(6)
+    (tmp_path / "secret.png").write_bytes(png(shade=99))
+    file.write_text(file.read_text() + "../secret.png\tx\n")
+    assert build_dataset([file], tmp_path / "out").excluded == {"outside": 1}
+    assert build_dataset([file], tmp_path / "all", BuildSettings(allow_outside=True)).samples == 7
 
 
 def test_a_group_column_is_used_by_itself(png: Any, tmp_path: Path) -> None:
@@ -197,7 +241,7 @@ def test_exact_copies_stay_on_one_side_and_contradictions_are_told(png: Any, tmp
     summary = build_dataset([tmp_path / "content.md"], tmp_path / "out")
     sides = [{sample.text for sample in open_dataset(tmp_path / "out").iter_samples(name)} for name in SPLITS]
     assert sum(map(len, sides)) == 31
-    assert any("30 samples are exact copies" in note for note in summary.notes)
+    assert any("31 samples have the very image file of an earlier one" in note for note in summary.notes)
     assert any(
         "1 samples have the image of an earlier sample but another text" in note for note in summary.notes
     )
@@ -254,7 +298,7 @@ def test_a_prompt_of_a_sample_needs_the_image(png: Any, tmp_path: Path) -> None:
 
 
 def test_the_card_says_how_to_load_and_leaves_the_licence_open(content: Any, tmp_path: Path) -> None:
-    build_dataset([content(10)], tmp_path / "out")
+    build_dataset([content(10)], tmp_path / "out", BuildSettings("rest/1/1"))
     card = (tmp_path / "out/README.md").read_text(encoding="utf-8")
     assert card.startswith("---\nlicense: unknown\n")
     assert 'datasets.load_dataset("out")' in card

@@ -30,7 +30,7 @@ def test_build_prints_counts_what_was_left_out_and_what_next(
 
 def test_json_is_one_object_on_stdout(content: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "out"
-    arguments = ["--splits", "60/20/20", "--layout", "prefix", "--prefix", "p", "--seed", "7", "--json"]
+    arguments = ["--splits", "rest/4/4", "--layout", "prefix", "--prefix", "p", "--seed", "7", "--json"]
     assert main(["data", "build", str(content(20)), "-o", str(out), *arguments]) == 0
     result = json.loads(capsys.readouterr().out)
     assert result["splits"] == {"train": 12, "val": 4, "test": 4}
@@ -43,7 +43,7 @@ def test_show_prints_the_first_samples(
 ) -> None:
     file = content(10)
     file.write_text(file.read_text().replace("text of image", "[red]text\u202e of image"))
-    assert main(["data", "build", str(file), "-o", str(tmp_path / "out")]) == 0
+    assert main(["data", "build", str(file), "-o", str(tmp_path / "out"), "--splits", "rest/1/1"]) == 0
     capsys.readouterr()
     assert main(["data", "show", str(tmp_path / "out"), "-n", "2", "--split", "train"]) == 0
     shown = capsys.readouterr().out

@@ -14,6 +14,7 @@ import pytest
 
 from ocrsmith.datasets import BuildSettings, SampleTable, build_dataset, open_dataset
 from ocrsmith.datasets import shards as shards_module
+from ocrsmith.datasets import staging as staging_module
 from ocrsmith.errors import DataError
 from ocrsmith.text import FREE_OCR
 
@@ -24,8 +25,9 @@ def _ids(table: SampleTable) -> list[str]:
 
 def test_random_access_equals_iteration(content: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shards_module, "ROW_GROUP_ROWS", 7)
+    monkeypatch.setattr(staging_module, "BATCH_ROWS", 7)
     monkeypatch.setattr(shards_module, "SHARD_BYTES", 4000)
-    build_dataset([content(100)], tmp_path / "out")
+    build_dataset([content(100)], tmp_path / "out", BuildSettings(splits="rest/10/10"))
     assert len(list((tmp_path / "out/data").glob("train-*.parquet"))) > 2
     table = open_dataset(tmp_path / "out").table("train")
     everything = list(table)
@@ -49,14 +51,16 @@ def test_a_table_works_in_other_processes(content: Any, tmp_path: Path) -> None:
 
 def test_only_a_few_row_groups_are_kept(content: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shards_module, "ROW_GROUP_ROWS", 4)
-    build_dataset([content(60)], tmp_path / "out")
+    monkeypatch.setattr(staging_module, "BATCH_ROWS", 4)
+    build_dataset([content(60)], tmp_path / "out", BuildSettings(splits="rest/6/6"))
     table = open_dataset(tmp_path / "out").table("train")
     assert len(list(table)) == 48
     assert len(table._cache) <= 4
 
 
 def test_folder_prefix_and_file_open_the_same(content: Any, tmp_path: Path) -> None:
-    build_dataset([content(10)], tmp_path / "out", BuildSettings(layout="prefix", prefix="my_set"))
+    settings = BuildSettings(splits="rest/1/1", layout="prefix", prefix="my_set")
+    build_dataset([content(10)], tmp_path / "out", settings)
     opened = [
         open_dataset(path)
         for path in (tmp_path / "out", tmp_path / "out/my_set", str(tmp_path / "out/my_set_val.parquet"))
@@ -95,8 +99,9 @@ def test_missing_and_damaged_files_are_named(
     content: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(shards_module, "ROW_GROUP_ROWS", 7)
+    monkeypatch.setattr(staging_module, "BATCH_ROWS", 7)
     monkeypatch.setattr(shards_module, "SHARD_BYTES", 4000)
-    build_dataset([content(100)], tmp_path / "out")
+    build_dataset([content(100)], tmp_path / "out", BuildSettings(splits="rest/10/10"))
     shards = sorted((tmp_path / "out/data").glob("train-*.parquet"))
     original = shards[1].read_bytes()
     shards[1].write_bytes(b"")
@@ -120,7 +125,7 @@ def test_a_whole_split_that_vanished_is_noticed(content: Any, tmp_path: Path) ->
 
 
 def test_exchanged_files_are_noticed(content: Any, tmp_path: Path) -> None:
-    build_dataset([content(10)], tmp_path / "out")
+    build_dataset([content(10)], tmp_path / "out", BuildSettings(splits="rest/1/1"))
     data = tmp_path / "out/data"
     (data / "val-00000-of-00001.parquet").write_bytes((data / "train-00000-of-00001.parquet").read_bytes())
     with pytest.raises(DataError, match="split val has 8 samples, its manifest says 1"):

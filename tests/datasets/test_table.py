@@ -149,3 +149,11 @@ def test_what_the_csv_module_writes_is_read_back(
     file = tmp_path_factory.mktemp("csv") / "a.csv"
     write(file, stream.getvalue())
     assert texts(file) == [(f"{number}.png", text) for number, text in enumerate(rows)]
+
+
+@pytest.mark.parametrize("header", ["filename,words", "Path,Transcription", "img,ground_truth"])
+def test_other_usual_names_of_columns_are_known(header: str, tmp_path: Path) -> None:
+    file = tmp_path / "a.csv"
+    file.write_text(f"{header}\na.png,one\n", encoding="utf-8")
+    rows = list(find_source(file, ImportOptions()).read())
+    assert [(row.image_path, row.text) for row in rows if isinstance(row, Candidate)] == [("a.png", "one")]

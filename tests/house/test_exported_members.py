@@ -17,7 +17,7 @@ PUBLIC: dict[str, set[str]] = {
     },
     "ocrsmith.images": {
         *("DEFAULT_MAX_PIXELS", "MODES", "Alpha", "ImageViews", "Mode"),
-        *("flatten_image", "make_views", "open_image", "tile_grid"),
+        *("cut", "flatten_image", "make_views", "open_image", "tile_grid"),
     },
     "ocrsmith.settings": {"LoraSettings", "LoraTarget", "Settings"},
     "ocrsmith.text": {

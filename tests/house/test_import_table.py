@@ -29,7 +29,7 @@ TABLE: dict[str, set[str]] = {
     "export": {"model", "engines"},
     "serving": {"engines", "datasets"},
     "batch": {"engines", "datasets"},
-    "nano": {"model", "images", "text"},
+    "nano": {"datasets", "model", "images", "text"},
     "studio": ALL,
     "cli": ALL,
     "__main__": {"cli"},

@@ -12,9 +12,12 @@ from .source import modules
 
 EXTRAS = (
     *("torch", "transformers", "peft", "accelerate", "safetensors", "tokenizers", "tensorboard", "datasets"),
-    *("arabic_reshaper", "cv2", "fontTools", "wordfreq", "hypothesis", "jiwer", "pytest"),
+    *("arabic_reshaper", "cv2", "fontTools", "wordfreq", "hypothesis", "jiwer", "pytest", "pdfplumber", "pdfminer", "pypdfium2"),
 )
-NEEDS_EXTRAS = ("ocrsmith.model", "ocrsmith.training", "ocrsmith.engines.native", "ocrsmith.nano")
+NEEDS_EXTRAS = (
+    *("ocrsmith.model", "ocrsmith.training", "ocrsmith.engines.native", "ocrsmith.nano"),
+    "ocrsmith.datasets.pdf.device",
+)
 LIGHT = [
     module.name
     for module in modules()

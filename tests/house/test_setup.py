@@ -83,7 +83,7 @@ def test_make_installs_once_and_dev_includes_train(tmp_path: Path) -> None:
 def test_constraints_are_exact_and_portable() -> None:
     assert PINS["torch"] == "2.13.0"
     for name, version in PINS.items():
-        assert re.fullmatch(r"[a-z0-9-]+", name)
+        assert re.fullmatch(r"[a-z0-9.-]+", name)
         assert re.fullmatch(r"\d+(\.\d+)*(\.post\d+)?", version), f"{name}=={version}"
 
 

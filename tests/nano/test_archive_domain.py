@@ -139,11 +139,12 @@ def test_the_bundled_archive_splits_by_document(tmp_path: Path) -> None:
     assert not found["train"] & found["val"]
 
 
-def test_the_default_split_tests_all_three_languages(tmp_path: Path) -> None:
+def test_the_quickstarts_split_tests_all_three_languages(tmp_path: Path) -> None:
     from ocrsmith.datasets import BuildSettings, build_dataset, open_dataset
 
     languages = {dossier.name: dossier.language for dossier in make_dossiers()}
-    build_dataset([str(SAMPLE / "content.md")], tmp_path / "data", BuildSettings(group_by="stem-prefix:_"))
+    settings = BuildSettings(group_by="stem-prefix:_", splits="rest/36/72")
+    build_dataset([str(SAMPLE / "content.md")], tmp_path / "data", settings)
     tested = {
         sample.group.rpartition("/")[2] for sample in open_dataset(tmp_path / "data").iter_samples("test")
     }

@@ -15,7 +15,7 @@ from PIL import Image, ImageFont
 from ocrsmith.errors import InputError
 from ocrsmith.nano.alphabet import alphabet
 from ocrsmith.nano.eval_set import EvalText, eval_texts, main, make_eval_set, make_views
-from ocrsmith.nano.shaping import shaped_characters
+from ocrsmith.nano.fonts import shaped_characters
 
 ENGLISH = [EvalText("en", "The ferry leaves at seven."), EvalText("en", "Invoice No. 70415")]
 

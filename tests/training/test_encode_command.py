@@ -11,7 +11,7 @@ import torch
 import typer
 
 from ocrsmith.cli import output
-from ocrsmith.cli.encode import encode
+from ocrsmith.cli.data.encode import encode
 from ocrsmith.cli.progress import EncodeBar
 from ocrsmith.datasets import BuildSettings, build_dataset, open_dataset
 from ocrsmith.errors import DataError, OutputError

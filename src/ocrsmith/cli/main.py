@@ -22,7 +22,7 @@ from ocrsmith.errors import OcrsmithError, SettingsError
 
 HELP_LINES: dict[str, str] = {
     "quickstart": "Run the whole story on bundled pages: dataset, baseline, fine-tuning, comparison.",
-    "data": "Build, check and look at datasets; encode their images ahead of a training.",
+    "data": "Make datasets from sources, PDFs or fonts; check, show, compare and export them.",
     "estimate": "Say how long a training run would take, and how much memory, before it starts.",
     "train": "Fine-tune a model on a dataset with LoRA.",
     "eval": "Let a model read a dataset, and score what it read.",

@@ -47,7 +47,7 @@ class BuildBar(Bar):
 
     def __call__(self, phase: str, done: int, total: int | None) -> None:
         if phase not in self._tasks:
-            self._tasks[phase] = self._progress.add_task(self._LABELS[phase], total=total)
+            self._tasks[phase] = self._progress.add_task(self._LABELS[phase], total=total, completed=done)
         if done % 64 == 0 or done == total:
             self._progress.update(self._tasks[phase], completed=done)
 

@@ -108,7 +108,7 @@ def _build(out: Path, console: Console) -> Dataset:
 
     console.print("\n[bold]1 of 5  Dataset[/]: 360 lines of an archive, split by document")
     with resources.as_file(resources.files("ocrsmith.nano") / "sample_archive") as folder:
-        settings = BuildSettings(splits="70/10/20", group_by="stem-prefix:_")
+        settings = BuildSettings(splits="rest/36/72", group_by="stem-prefix:_")
         summary = build_dataset([str(folder / "content.md")], out, settings)
     counts = ", ".join(f"{count} {split}" for split, count in summary.counts.items())
     left_out, documents = sum(summary.excluded.values()), sum(summary.groups.values())

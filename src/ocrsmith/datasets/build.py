@@ -1,92 +1,51 @@
 """Builds a dataset: sources → candidates → checks → staging → split → shards, manifest, ledger and card.
 
 Everything streams. In memory there is for each sample only what the split needs: hashes and numbers, no image
-and no text.
+and no text. A build that was stopped, even by `kill -9`, goes on where its last checkpoint is (`staging`,
+`resume`), and writes the bytes that it would have written anyway.
 """
 
 from __future__ import annotations
 
 import re
 import shutil
-from array import array
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, closing
-from dataclasses import replace
-from hashlib import blake2b
-from pathlib import Path, PurePath
+from contextlib import closing, nullcontext
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 
 from ocrsmith.datasets import card, manifest
-from ocrsmith.datasets.checks import ESTIMATED_LENGTH, Checked, LengthCheck, examine_all
-from ocrsmith.datasets.content_hash import combine, sample_digest
-from ocrsmith.datasets.groups import GroupIndex, GroupRule
+from ocrsmith.datasets.checks import ESTIMATED_LENGTH, LengthCheck, examine_all
+from ocrsmith.datasets.content_hash import combine
+from ocrsmith.datasets.groups import Groups
 from ocrsmith.datasets.importers import Candidate, Source, find_source
+from ocrsmith.datasets.intake import Intake
 from ocrsmith.datasets.ledger import Ledger, describe
-from ocrsmith.datasets.output import new_folder
+from ocrsmith.datasets.output import require_space
+from ocrsmith.datasets.reader import Dataset, open_dataset
+from ocrsmith.datasets.resume import UNSTABLE, Work, build_folder, fingerprint_of
 from ocrsmith.datasets.schema import CARD_FILE, DATA_FOLDER, LEDGER_FILE
 from ocrsmith.datasets.settings import BuildSettings
-from ocrsmith.datasets.shards import ShardWriter, Staging
-from ocrsmith.datasets.split import SplitPlan, assign_splits
+from ocrsmith.datasets.shards import ShardWriter
+from ocrsmith.datasets.split import Assignment, KeptSplits, SplitPlan, assign
+from ocrsmith.datasets.staging import Position, Staging
+from ocrsmith.datasets.strata import stratum_table
 from ocrsmith.datasets.summary import BuildSummary, Distribution, find_notes
 from ocrsmith.errors import DataError
-from ocrsmith.records import SPLITS, Excluded, PageSample, SplitName
+from ocrsmith.records import SPLITS, Excluded, SplitName
 from ocrsmith.settings.files import writing
 
 Progress = Callable[[str, int, int | None], None]
-"""Called with the phase (`read`, `write`), how many are done, and how many there are if that is known."""
-
-
-class _Intake:
-    """Gathers what is known of the samples while they go into staging."""
-
-    def __init__(self, staging: Staging, settings: BuildSettings) -> None:
-        self._staging = staging
-        self._rule = GroupRule.parse(settings.group_by)
-        self.groups = GroupIndex(settings.seed)
-        self.digests: list[bytes] = []
-        self.text_lengths, self.widths, self.heights = array("q"), array("q"), array("q")
-        self.repeated_ids = 0
-        self.example: PageSample | None = None
-        self._seen_ids: Counter[str] = Counter()
-
-    def add(self, checked: Checked) -> None:
-        """Takes the next sample."""
-        candidate = checked.candidate
-        sample_id = self._unique(_id_of(candidate))
-        sample = PageSample(
-            id=sample_id,
-            image=checked.image,
-            image_path=candidate.image_path,
-            text=checked.text,
-            group=self._rule.group_of(candidate),
-            source=candidate.source,
-            prompt=candidate.prompt,
-            meta=candidate.meta,
-        )
-        self._staging.add(sample)
-        self.example = self.example or sample
-        text_digest = blake2b(checked.text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
-        self.groups.add(sample.id, sample.group, checked.image_digest, text_digest)
-        self.digests.append(sample_digest(sample.id, checked.image_digest, checked.text))
-        self.text_lengths.append(len(checked.text))
-        self.widths.append(checked.width)
-        self.heights.append(checked.height)
-
-    def _unique(self, wanted: str) -> str:
-        """The id itself the first time, then `id#2`, `id#3` …"""
-        name = wanted
-        while name in self._seen_ids:
-            self._seen_ids[wanted] += 1
-            name = f"{wanted}#{self._seen_ids[wanted]}"
-        self._seen_ids[name] = 1
-        self.repeated_ids += name != wanted
-        return name
+"""Called with the phase (`read`, `write`), how many are done, and how many there are if that is known. The
+first call of a build that goes on says what was done before."""
 
 
 def build_dataset(
-    sources: Sequence[str | Path],
+    sources: Sequence[str | Path | Source],
     out: str | Path,
     settings: BuildSettings | None = None,
     *,
@@ -96,8 +55,11 @@ def build_dataset(
 ) -> BuildSummary:
     """Builds a dataset at `out` from label files, tables, Parquet files and dataset folders.
 
+    Goes on with what an interrupted build of the same sources has left beside `out` (see `resume`). On the way
+    the disk holds the dataset twice.
+
     Args:
-        sources: what to read, in this order.
+        sources: what to read, in this order; paths are opened as the format that they have.
         out: the dataset's folder; it appears when all is written, or not at all.
         settings: None takes the defaults.
         length: finds samples that are longer than the model's context; None estimates without a tokenizer.
@@ -107,7 +69,8 @@ def build_dataset(
     Raises:
         DataError: a source that cannot be read, no usable sample, or with `strict` anything left out.
         SettingsError: a value that cannot be.
-        OutputError: the folder is there already, or cannot be written.
+        OutputError: the folder is there already or cannot be written, another build is at work on it, or an
+            unfinished one of something else is in the way.
     """
     settings = settings or BuildSettings()
     length = length or ESTIMATED_LENGTH
@@ -116,79 +79,160 @@ def build_dataset(
         settings = replace(settings, prefix=re.sub(r"[^\w.-]", "_", out.resolve().name) or "dataset")
     if not sources:
         raise DataError("There is no source.", mend="Give a label file, table, Parquet file or dataset folder.")
-    with new_folder(out, overwrite=settings.overwrite) as temporary:
-        opened = [find_source(Path(source), settings.import_options) for source in sources]
-        staging_folder = temporary / ".staging"
-        staging_folder.mkdir()
-        with ExitStack() as stack:
-            staging = Staging(staging_folder)
-            stack.callback(staging.close)
-            ledger = stack.enter_context(Ledger(temporary / LEDGER_FILE))
-            intake = _Intake(staging, settings)
-            _take_in(opened, intake, ledger, settings, length, progress, workers)
-            _require_samples(intake, ledger, settings, opened)
-            of_sample, sizes, keys = intake.groups.resolve()
-            plan = SplitPlan.parse(settings.splits)
-            of_group = assign_splits(sizes, keys, plan.targets(len(of_sample)))
-            writers = _write(temporary, staging, of_group[of_sample], settings, progress)
-        shutil.rmtree(staging_folder)
-        summary = _summarise(out, settings, opened, intake, ledger, length, of_sample, of_group)
-        files = {name: writers[name].files for name in SPLITS}
-        with writing(out):
-            manifest.write(temporary, settings, opened, summary, files)
-            (temporary / CARD_FILE).write_text(card.render(summary, settings), encoding="utf-8")
-    return summary
+    opened = [
+        source if isinstance(source, Source) else find_source(Path(source), settings.import_options)
+        for source in sources
+    ]
+    earlier = None if settings.keep_splits is None else open_dataset(settings.keep_splits)
+    with build_folder(
+        out,
+        fingerprint_of(opened, settings, length.describe),
+        overwrite=settings.overwrite,
+        fresh=settings.fresh,
+        keep=all(source.kind not in UNSTABLE for source in opened),
+    ) as work:
+        return _build_in(work, out, opened, settings, length, earlier, progress, workers)
 
 
-def _take_in(
+def _build_in(
+    work: Work,
+    out: Path,
     sources: Sequence[Source],
-    intake: _Intake,
-    ledger: Ledger,
     settings: BuildSettings,
     length: LengthCheck,
+    earlier: Dataset | None,
     progress: Progress | None,
     workers: int | None,
-) -> None:
-    """Checks all candidates; what passes goes into staging, the rest into the ledger."""
-    known = [source.rows for source in sources]
-    total = None if None in known else sum(rows or 0 for rows in known)
-    taken = 0
-    items = examine_all(_candidates(sources), min_side=settings.min_side, length=length, workers=workers)
-    with closing(items) as checked:  # ends its threads, also when the limit or an error ends the loop
-        for done, item in enumerate(checked, start=1):
-            if isinstance(item, Excluded):
-                ledger.add(item)
-            else:
-                intake.add(item)
-                taken += 1
-            if progress is not None:
-                progress("read", done, total)
-            if taken == settings.limit:
-                break
+) -> BuildSummary:
+    """Reads, splits and writes; leaves the dataset in `work.result`."""
+    resumed = work.staging.rows
+    with Ledger(work.folder / LEDGER_FILE, work.staging.position.ledger_bytes) as ledger:
+        intake = Intake(work.staging, settings)
+        reading = _Reading(sources, settings, intake, ledger, work.staging, progress)
+        with closing(work.staging):
+            reading.run(length, workers)
+    _require_samples(intake, ledger, settings)
+    split = _Split.of(intake, settings, earlier)
+    writers = _write(work, split, settings, progress)
+    summary = _summarise(out, settings, sources, intake, ledger, length, split, work.staging)
+    files = {name: writers[name].files for name in SPLITS}
+    with writing(out):
+        shutil.copyfile(work.folder / LEDGER_FILE, work.result / LEDGER_FILE)
+        manifest.write(work.result, settings, sources, summary, files)
+        (work.result / CARD_FILE).write_text(card.render(summary, settings), encoding="utf-8")
+    return replace(summary, resumed=resumed)
 
 
-def _candidates(sources: Sequence[Source]) -> Iterator[Candidate | Excluded]:
-    for source in sources:
-        yield from source.read()
+@dataclass
+class _Reading:
+    """Checks candidates from the last checkpoint on: into staging what passes, into the ledger the rest."""
+
+    sources: Sequence[Source]
+    settings: BuildSettings
+    intake: Intake
+    ledger: Ledger
+    staging: Staging
+    progress: Progress | None
+    origins: list[tuple[int, str]] = field(default_factory=list)
+    """(number of its first candidate, its name) of each source so far."""
+
+    def run(self, length: LengthCheck, workers: int | None) -> None:
+        """Reads to the end of the sources, or to the limit."""
+        known = [source.rows for source in self.sources]
+        total = None if None in known else sum(rows or 0 for rows in known)
+        done, limit = self.staging.position.candidates, self.settings.limit
+        if self.progress is not None and done:
+            self.progress("read", done, total)
+        if self.staging.position.complete:
+            return
+        items = examine_all(
+            self._candidates(done), min_side=self.settings.min_side, length=length, workers=workers
+        )
+        with closing(items) as checked:  # ends its threads, also when the limit or an error ends the loop
+            for item in checked:
+                if isinstance(item, Excluded):
+                    self.ledger.add(item)
+                else:
+                    self.intake.add(item, self._origin(done))
+                done += 1
+                if self.progress is not None:
+                    self.progress("read", done, total)
+                if len(self.intake) == limit:
+                    break
+                if self.staging.due:
+                    self._checkpoint(done)
+                    _require_space(self.staging)
+        self._checkpoint(done, complete=True)
+
+    def _candidates(self, skip: int) -> Iterator[Candidate | Excluded]:
+        """All but the first `skip`."""
+        number = 0
+        for source in self.sources:
+            self.origins.append((number, str(source.path)))
+            within = None if self.settings.allow_outside else source.root
+            items = source.read()
+            with closing(items) if hasattr(items, "close") else nullcontext():  # type: ignore[type-var]
+                if number < skip and hasattr(items, "skip"):
+                    number += items.skip(skip - number)
+                for item in items:
+                    number += 1
+                    if number > skip:
+                        yield item if isinstance(item, Excluded) else replace(item, within=within)
+
+    def _origin(self, number: int) -> str:
+        """The source that a candidate comes from: candidates are fetched ahead of those that are done."""
+        return next(name for first, name in reversed(self.origins) if first <= number)
+
+    def _checkpoint(self, done: int, *, complete: bool = False) -> None:
+        self.ledger.flush()
+        self.staging.checkpoint(Position(done, self.ledger.bytes, complete))
 
 
-def _id_of(candidate: Candidate) -> str:
-    """The source's id, else the image path as far as it is relative, else file name and row."""
-    if candidate.id:
-        return candidate.id
-    source = PurePath(candidate.source)
-    if not candidate.image_path:
-        return f"{source.stem}-{candidate.line}"
-    path = PurePath(candidate.image_path.replace("\\", "/"))
-    if path.is_absolute() and path.is_relative_to(source.parent):
-        path = path.relative_to(source.parent)
-    return path.as_posix()
+@dataclass(frozen=True)
+class _Split:
+    """Which sample goes where."""
+
+    groups: Groups
+    assignment: Assignment
+
+    @classmethod
+    def of(cls, intake: Intake, settings: BuildSettings, earlier: Dataset | None) -> _Split:
+        """Raises `SettingsError` if val and test together want all there is."""
+        groups = intake.groups.resolve()
+        kept = groups.kept(None if earlier is None else KeptSplits.of(earlier, settings.seed))
+        return cls(groups, assign(groups.keys, groups.sizes, SplitPlan.parse(settings.splits), kept))
+
+    @property
+    def of_group(self) -> np.ndarray:
+        """(G,) uint8 positions in `SPLITS`."""
+        return self.assignment.of_group
+
+    @property
+    def of_sample(self) -> np.ndarray:
+        """(N,) uint8 positions in `SPLITS`."""
+        return self.of_group[self.groups.of_sample]
+
+    def with_documents(self, batch: pa.RecordBatch, start: int) -> pa.RecordBatch:
+        """The rows from sample `start` on, with the documents that were inferred in their column `group`."""
+        if not self.groups.inferred:
+            return batch
+        names = [self.groups.sources[n] for n in self.groups.of_source[start : start + batch.num_rows]]
+        rows = zip(batch["group"], batch["image"].field("path"), batch["id"], names, strict=True)
+        groups = [
+            group.as_py() or self.groups.document_of(name, path.as_py() or "", sample_id.as_py())
+            for group, path, sample_id, name in rows
+        ]
+        return batch.set_column(batch.schema.get_field_index("group"), "group", pa.array(groups, pa.string()))
 
 
-def _require_samples(
-    intake: _Intake, ledger: Ledger, settings: BuildSettings, sources: Sequence[Source]
-) -> None:
-    count, left_out = len(intake.digests), ledger.counts.total()
+def _require_space(staging: Staging) -> None:
+    """The staged samples have to stand on the disk a second time: better known early than at the end."""
+    mend = "Free some space, or choose a folder on another disk with -o"
+    require_space(staging.folder, staging.bytes, mend=mend)
+
+
+def _require_samples(intake: Intake, ledger: Ledger, settings: BuildSettings) -> None:
+    count, left_out = len(intake), ledger.counts.total()
     listing = "\n".join(f"    {describe(item)}" for item in ledger.first[:10])
     more = f"\n    … and {left_out - 10} more" if left_out > 10 else ""
     if settings.strict and left_out:
@@ -221,25 +265,28 @@ def _counted(counts: Counter[str]) -> str:
 
 
 def _write(
-    folder: Path, staging: Staging, splits: np.ndarray, settings: BuildSettings, progress: Progress | None
+    work: Work, split: _Split, settings: BuildSettings, progress: Progress | None
 ) -> dict[SplitName, ShardWriter]:
     """Brings every staged sample into the shards of its split, in the order of the sources."""
+    _require_space(work.staging)
     single = settings.layout == "prefix"
-    target = folder if single else folder / DATA_FOLDER
+    target = work.result if single else work.result / DATA_FOLDER
     target.mkdir(exist_ok=True)
     writers = {
         name: ShardWriter(target, f"{settings.prefix}_{name}" if single else name, single_file=single)
         for name in SPLITS
     }
+    splits = split.of_sample
     start = 0
     try:
-        for batch in staging.drain():
+        for batch in work.staging.batches():
             part = splits[start : start + batch.num_rows]
+            named = split.with_documents(batch, start)
             start += batch.num_rows
             for index, name in enumerate(SPLITS):
                 rows = np.flatnonzero(part == index)
                 if len(rows):
-                    writers[name].add(batch.take(rows))
+                    writers[name].add(named.take(rows))
             if progress is not None:
                 progress("write", start, len(splits))
         for writer in writers.values():
@@ -255,28 +302,29 @@ def _summarise(
     out: Path,
     settings: BuildSettings,
     sources: Sequence[Source],
-    intake: _Intake,
+    intake: Intake,
     ledger: Ledger,
     length: LengthCheck,
-    of_sample: np.ndarray,
-    of_group: np.ndarray,
+    split: _Split,
+    staging: Staging,
 ) -> BuildSummary:
-    splits = of_group[of_sample]
-    counts = {name: int((splits == index).sum()) for index, name in enumerate(SPLITS)}
-    assert intake.example is not None
-    digests = ((SPLITS[int(split)], digest) for split, digest in zip(splits, intake.digests, strict=True))
+    splits = split.of_sample
+    digests = ((SPLITS[index], digest) for index, digest in zip(splits.tolist(), intake.digests(), strict=True))
+    strata = stratum_table(split.groups, split.of_group)
+    notes = find_notes(settings, sources, split.groups, intake.repeated_ids, split.assignment, strata)
     return BuildSummary(
         folder=out,
         layout=settings.layout,
-        counts=counts,
-        groups={name: int((of_group == index).sum()) for index, name in enumerate(SPLITS)},
+        counts={name: int((splits == index).sum()) for index, name in enumerate(SPLITS)},
+        groups={name: int((split.of_group == index).sum()) for index, name in enumerate(SPLITS)},
         excluded=dict(ledger.counts.most_common()),
         content_hash=combine(digests),
         text_length=Distribution.of(intake.text_lengths),
         image_width=Distribution.of(intake.widths),
         image_height=Distribution.of(intake.heights),
+        strata=tuple(strata),
         length_check=length.describe,
-        notes=tuple(find_notes(settings, sources, intake.groups, intake.repeated_ids, counts, len(of_group))),
+        notes=tuple(notes),
         first_excluded=tuple(ledger.first),
-        example=intake.example,
+        example=staging.first(),
     )

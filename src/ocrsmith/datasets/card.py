@@ -2,53 +2,78 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from ocrsmith.datasets.ledger import REASONS
 from ocrsmith.datasets.schema import DATA_FOLDER, HUB_SPLIT_NAMES, LEDGER_FILE
-from ocrsmith.records import SPLITS
+from ocrsmith.records import SPLITS, SplitName
+
+_SHOWN_STRATA = 12
+_LICENCE = (
+    "",
+    "## Licence",
+    "",
+    "To be filled in: who made the images and texts, and what others may do with them (`license` above).",
+)
 
 if TYPE_CHECKING:
     from ocrsmith.datasets.build import BuildSettings, BuildSummary, Distribution
+    from ocrsmith.datasets.strata import StratumRow
 
 
 def render(summary: BuildSummary, settings: BuildSettings) -> str:
     """The whole text of the card."""
-    return "\n".join([*_front_matter(summary, settings), *_body(summary, settings)]) + "\n"
+    front = _front_matter(summary.counts, settings.prefix)
+    return "\n".join([*front, *_body(summary, settings)]) + "\n"
 
 
-def _front_matter(summary: BuildSummary, settings: BuildSettings) -> list[str]:
+def render_export(
+    name: str,
+    counts: Mapping[SplitName, int],
+    groups: Mapping[SplitName, int],
+    prefix: str | None,
+    prompt: str,
+    content_hash: str,
+) -> str:
+    """The card of an exported dataset, of which only counts are known.
+
+    Args:
+        name: its folder's.
+        prefix: of its files in the prefix layout, else None.
+    """
+    lines = [*_front_matter(counts, prefix), *_head(name, counts, groups)]
+    lines += [*_use(name, prompt), "", f"Content hash `{content_hash}`.", *_LICENCE]
+    return "\n".join(lines) + "\n"
+
+
+def _front_matter(counts: Mapping[SplitName, int], prefix: str | None) -> list[str]:
     lines = ["---", "license: unknown", "task_categories:", "- image-to-text", "tags:", "- ocr", "configs:"]
     lines += ["- config_name: default", "  data_files:"]
     for name in SPLITS:
-        if not summary.counts[name]:
+        if not counts[name]:
             continue
-        path = (
-            f"{settings.prefix}_{name}.parquet"
-            if settings.layout == "prefix"
-            else f"{DATA_FOLDER}/{name}-*.parquet"
-        )
+        path = f"{DATA_FOLDER}/{name}-*.parquet" if prefix is None else f"{prefix}_{name}.parquet"
         lines += [f"  - split: {HUB_SPLIT_NAMES[name]}", f'    path: "{path}"']
     return [*lines, "---", ""]
 
 
-def _body(summary: BuildSummary, settings: BuildSettings) -> list[str]:
-    lines = [
-        f"# {summary.folder.resolve().name}",
-        "",
-        "Document images with their texts, for training and testing OCR.",
-        "",
-    ]
+def _head(name: str, counts: Mapping[SplitName, int], groups: Mapping[SplitName, int]) -> list[str]:
+    lines = [f"# {name}", "", "Document images with their texts, for training and testing OCR.", ""]
     lines += ["| split | samples | documents |", "| --- | ---: | ---: |"]
-    lines += [
-        f"| {HUB_SPLIT_NAMES[name]} | {summary.counts[name]} | {summary.groups[name]} |" for name in SPLITS
-    ]
+    return lines + [f"| {HUB_SPLIT_NAMES[name]} | {counts[name]} | {groups[name]} |" for name in SPLITS]
+
+
+def _body(summary: BuildSummary, settings: BuildSettings) -> list[str]:
+    name = summary.folder.resolve().name
+    lines = _head(name, summary.counts, summary.groups)
     lines += ["", "| figure | min | median | mean | 95 % | max |", "| --- | ---: | ---: | ---: | ---: | ---: |"]
     lines += [
         _row("characters of text", summary.text_length),
         _row("image width, px", summary.image_width),
         _row("image height, px", summary.image_height),
     ]
+    lines += _strata(summary.strata)
     lines += ["", "## Left out", ""]
     if summary.excluded:
         lines += [
@@ -59,11 +84,12 @@ def _body(summary: BuildSummary, settings: BuildSettings) -> list[str]:
         lines += ["Nothing."]
     if summary.notes:
         lines += ["", "## Notes", "", *(f"- {note}" for note in summary.notes)]
-    return lines + _use(summary, settings)
+    lines += _use(name, settings.prompt)
+    split = f"Split {settings.splits} with seed {settings.seed}."
+    return [*lines, "", f"{split} Content hash `{summary.content_hash}`.", *_LICENCE]
 
 
-def _use(summary: BuildSummary, settings: BuildSettings) -> list[str]:
-    folder = summary.folder.resolve().name
+def _use(folder: str, prompt: str) -> list[str]:
     return [
         "",
         "## Use",
@@ -80,14 +106,19 @@ def _use(summary: BuildSummary, settings: BuildSettings) -> list[str]:
         "```",
         "",
         "Columns: `image`, `text`, `id`, `group` (document), `source`, `prompt` (none: "
-        f"`{settings.prompt!r}`), `meta` (JSON).",
-        "",
-        f"Split {settings.splits} with seed {settings.seed}. Content hash `{summary.content_hash}`.",
-        "",
-        "## Licence",
-        "",
-        "To be filled in: who made the images and texts, and what others may do with them (`license` above).",
+        f"`{prompt!r}`), `meta` (JSON).",
     ]
+
+
+def _strata(rows: Sequence[StratumRow]) -> list[str]:
+    """How the splits share out languages, sources and lengths; of each the most frequent."""
+    names = [HUB_SPLIT_NAMES[name] for name in SPLITS]
+    lines = ["", f"| part | {' | '.join(names)} |", "| --- |" + " ---: |" * len(names)]
+    for trait in ("language", "source", "length"):
+        for row in [row for row in rows if row.trait == trait][:_SHOWN_STRATA]:
+            value = row.value.replace("|", "\\|")
+            lines.append(f"| {trait} {value} | " + " | ".join(str(row.samples[name]) for name in SPLITS) + " |")
+    return lines
 
 
 def _row(name: str, figure: Distribution) -> str:

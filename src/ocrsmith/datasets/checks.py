@@ -8,24 +8,20 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
+from functools import partial
 
-from ocrsmith.datasets.content_hash import image_digest
 from ocrsmith.datasets.importers import Candidate
+from ocrsmith.datasets.page_images import PageImages
+from ocrsmith.datasets.traits import Traits, traits_of
 from ocrsmith.errors import ImageError, InputError
-from ocrsmith.images import open_image
 from ocrsmith.records import Excluded
 from ocrsmith.text import IMAGE_TOKEN
-
-MAX_FILE_BYTES = 256 << 20
-"""Encoded files above this are refused unread: no page needs it, and each worker holds one in memory."""
 
 DEFAULT_CONTEXT = 8192
 """Context of DeepSeek-OCR in tokens."""
 
 _BASE_VIEW_TOKENS = 273
 _DENSE = re.compile(r"[\u1100-\u11ff\u2e80-\u9fff\uac00-\ud7af\uf900-\ufaff\U00020000-\U0003ffff]")
-_URL = re.compile(r"[a-z][a-z0-9+.-]{1,9}://", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,15 +64,17 @@ class Checked:
     width: int
     height: int
     """In pixels, upright."""
-    image_digest: bytes
-    """From `content_hash.image_digest`."""
+    traits: Traits
 
 
-def examine(candidate: Candidate, *, min_side: int, length: LengthCheck) -> Checked | Excluded:
+def examine(
+    candidate: Candidate, *, min_side: int, length: LengthCheck, images: PageImages | None = None
+) -> Checked | Excluded:
     """Checks text, then image, then length.
 
     Args:
         min_side: smallest width and height in pixels.
+        images: reads the image; the same one for many candidates, if there are several lines of a page.
     """
     text = (candidate.text or "").strip()
     if not text:
@@ -90,8 +88,7 @@ def examine(candidate: Candidate, *, min_side: int, length: LengthCheck) -> Chec
         detail = f"The prompt {candidate.prompt!r} does not have {IMAGE_TOKEN} in it exactly once."
         return _exclude(candidate, "bad_prompt", detail)
     try:
-        data = _read_image(candidate)
-        image = open_image(data)
+        data, image = (images or PageImages()).read(candidate)
     except ImageError as error:
         detail = error.problem if error.mend is None else f"{error.problem} {error.mend}"
         return _exclude(candidate, error.reason, detail)
@@ -105,8 +102,7 @@ def examine(candidate: Candidate, *, min_side: int, length: LengthCheck) -> Chec
         return _exclude(candidate, "malformed", error.problem)
     if tokens > length.context:
         return _exclude(candidate, "too_long", _too_long(tokens, length))
-    digest = image_digest(data)
-    return Checked(candidate, data, text, width, height, digest)
+    return Checked(candidate, data, text, width, height, traits_of(data, image, text))
 
 
 def examine_all(
@@ -121,9 +117,10 @@ def examine_all(
     Only a few candidates for each thread are under way at a time, so memory stays small.
     """
     count = workers or min(8, os.cpu_count() or 1)
+    check = partial(examine, min_side=min_side, length=length, images=PageImages())
     if count == 1:
         for item in candidates:
-            yield item if isinstance(item, Excluded) else examine(item, min_side=min_side, length=length)
+            yield item if isinstance(item, Excluded) else check(item)
         return
     pool = ThreadPoolExecutor(count, thread_name_prefix="examine")
     waiting: deque[Future[Checked | Excluded] | Excluded] = deque()
@@ -132,7 +129,7 @@ def examine_all(
             if isinstance(item, Excluded):
                 waiting.append(item)
             else:
-                waiting.append(pool.submit(examine, item, min_side=min_side, length=length))
+                waiting.append(pool.submit(check, item))
             if len(waiting) >= 4 * count:
                 yield _result(waiting.popleft())
         while waiting:
@@ -143,50 +140,6 @@ def examine_all(
 
 def _result(item: Future[Checked | Excluded] | Excluded) -> Checked | Excluded:
     return item if isinstance(item, Excluded) else item.result()
-
-
-def _read_image(candidate: Candidate) -> bytes:
-    """The encoded image.
-
-    Raises:
-        ImageError: none is named, it is missing, too large or cannot be read.
-    """
-    source = candidate.image
-    if isinstance(source, bytes):
-        return source
-    if source is None:
-        raise ImageError("The row names no image.", reason="missing", mend="Add its path, or remove the row.")
-    if _URL.match(candidate.image_path):
-        raise ImageError(
-            f"The image is an address on the web ({candidate.image_path}), which is not fetched.",
-            reason="missing",
-            mend="Download it and give the path of the file.",
-        )
-    try:
-        return _read_file(source)
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise ImageError(
-            f"There is no file {source}.", reason="missing", mend="Correct the path, or add the file."
-        ) from error
-    except (OSError, ValueError) as error:
-        # ValueError: a zero byte in the path.
-        reason = getattr(error, "strerror", None) or str(error)
-        raise ImageError(
-            f"The file {source!s} cannot be read: {reason}.", mend="Check the path and its permissions."
-        ) from error
-
-
-def _read_file(path: Path) -> bytes:
-    if path.is_dir():
-        raise ImageError(f"{path} is a folder, not an image.", mend="Name the image file.")
-    size = path.stat().st_size
-    if size > MAX_FILE_BYTES:
-        raise ImageError(
-            f"The file {path} has {size:,} bytes; at most {MAX_FILE_BYTES:,} are read.",
-            reason="too_large",
-            mend="Save it smaller, e.g. as JPEG or PNG.",
-        )
-    return path.read_bytes()
 
 
 def _too_long(tokens: int, length: LengthCheck) -> str:

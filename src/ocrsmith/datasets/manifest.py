@@ -22,7 +22,11 @@ from ocrsmith.records import SplitName
 
 if TYPE_CHECKING:
     from ocrsmith.datasets.build import BuildSettings, BuildSummary
+    from ocrsmith.datasets.reader import Dataset
+    from ocrsmith.datasets.settings import Layout
 
+_MANNERS = ("overwrite", "fresh")
+"""Settings that do not change what is written."""
 _HASHED_BYTES = 1 << 30
 """Larger source files are named without a hash: reading them once more would take long."""
 
@@ -43,23 +47,56 @@ def write(
         "layout": settings.layout,
         "samples": summary.samples,
         "splits": {
-            name: {
-                "samples": summary.counts[name],
-                "groups": summary.groups[name],
-                "files": [path.relative_to(folder).as_posix() for path in files[name]],
-            }
+            name: _split_entry(folder, summary.counts[name], summary.groups[name], files[name])
             for name in files
         },
         "excluded": summary.excluded,
         "text_length": asdict(summary.text_length),
         "image_width": asdict(summary.image_width),
         "image_height": asdict(summary.image_height),
+        "strata": [row.to_json() for row in summary.strata],
         "length_check": summary.length_check,
         "notes": list(summary.notes),
         "sources": [_describe(source) for source in sources],
-        "settings": {name: value for name, value in asdict(settings).items() if name != "overwrite"},
-        "versions": _versions(),
+        "settings": {name: value for name, value in asdict(settings).items() if name not in _MANNERS},
+        "versions": versions(),
     }
+    _write(folder, value)
+
+
+def write_export(
+    folder: Path,
+    dataset: Dataset,
+    *,
+    layout: Layout,
+    counts: Mapping[SplitName, int],
+    groups: Mapping[SplitName, int],
+    files: Mapping[SplitName, Sequence[Path]],
+    content_hash: str,
+) -> None:
+    """Writes the manifest of samples that were exported from `dataset` into `folder`, which holds `files`."""
+    value = {
+        "format": FORMAT_NAME,
+        "version": FORMAT_VERSION,
+        "content_hash": content_hash,
+        "prompt": dataset.prompt,
+        "layout": layout,
+        "samples": sum(counts.values()),
+        "splits": {name: _split_entry(folder, counts[name], groups[name], files[name]) for name in files},
+        "excluded": {},
+        "notes": [],
+        "sources": [{"path": str(dataset.path), "kind": "dataset", "content_hash": dataset.content_hash}],
+        "versions": versions(),
+    }
+    _write(folder, value)
+
+
+def _split_entry(folder: Path, samples: int, groups: int, files: Sequence[Path]) -> dict[str, Any]:
+    names = [path.relative_to(folder).as_posix() for path in files]
+    return {"samples": samples, "groups": groups, "files": names}
+
+
+def _write(folder: Path, value: dict[str, Any]) -> None:
     text = json.dumps(value, ensure_ascii=False, indent=2) + "\n"
     (folder / MANIFEST_FILE).write_text(text, encoding="utf-8", errors="backslashreplace")
 
@@ -92,7 +129,7 @@ def read(folder: Path) -> dict[str, Any] | None:
 
 
 def _describe(source: Source) -> dict[str, Any]:
-    entry: dict[str, Any] = {"path": str(source.path), "kind": source.kind}
+    entry: dict[str, Any] = {"path": str(source.path), "kind": source.kind, **source.options}
     if source.path.is_file():
         entry["bytes"] = source.path.stat().st_size
     if entry.get("bytes", _HASHED_BYTES) < _HASHED_BYTES:
@@ -101,11 +138,12 @@ def _describe(source: Source) -> dict[str, Any]:
     return entry
 
 
-def _versions() -> dict[str, str]:
-    versions = {"ocrsmith": __version__, "python": platform.python_version()}
+def versions() -> dict[str, str]:
+    """Of ocrsmith, Python and the packages that decide what is written."""
+    found = {"ocrsmith": __version__, "python": platform.python_version()}
     for name in ("numpy", "pillow", "pyarrow"):
         try:
-            versions[name] = version(name)
+            found[name] = version(name)
         except PackageNotFoundError:
             continue
-    return versions
+    return found

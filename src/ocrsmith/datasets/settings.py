@@ -8,6 +8,7 @@ from typing import Literal
 
 from ocrsmith.datasets.groups import GroupRule
 from ocrsmith.datasets.importers import ImportOptions
+from ocrsmith.datasets.importers.base import Labels, Unit
 from ocrsmith.datasets.split import SplitPlan
 from ocrsmith.errors import SettingsError
 from ocrsmith.text import FREE_OCR, find_prompt
@@ -27,10 +28,14 @@ class BuildSettings:
     """Train, val and test: shares (80/10/10, 0.8/0.1/0.1) or counts (rest/500/500)."""
     seed: int = 42
     group_by: str | None = None
-    """Keeps the samples of a document on one side; see `GroupRule`. None: by a column `group` if any."""
+    """Keeps the samples of a document on one side; see `GroupRule`. None: auto."""
     layout: Layout = "folder"
     prefix: str | None = None
     """File names of the prefix layout begin with it; None: the name of the output folder."""
+    format: str | None = None
+    unit: Unit | None = None
+    labels: Labels = "fields"
+    allow_outside: bool = False
     image_column: str | None = None
     text_column: str | None = None
     encoding: str = "utf-8"
@@ -45,7 +50,12 @@ class BuildSettings:
     """Takes only the first so many usable samples."""
     strict: bool = False
     """Anything that would be left out is an error."""
+    keep_splits: str | None = None
+    """An earlier dataset: its documents stay in the splits that they have there."""
     overwrite: bool = False
+    """Replace a dataset that is there."""
+    fresh: bool = False
+    """Begin anew where an interrupted build has left its work."""
 
     def __post_init__(self) -> None:
         SplitPlan.parse(self.splits)
@@ -68,6 +78,10 @@ class BuildSettings:
     def import_options(self) -> ImportOptions:
         """What importers need of it."""
         return ImportOptions(
+            format=self.format,
+            unit=self.unit,
+            labels=self.labels,
+            allow_outside=self.allow_outside,
             image_column=self.image_column,
             text_column=self.text_column,
             group_column=GroupRule.parse(self.group_by).column,

@@ -1,83 +1,20 @@
-"""Parquet shards: written row group by row group, and the staging area that samples wait in for their split.
-
-A sample's split is known only when the last one has been checked. So samples are first appended to staging
-files, and then go through once more into the shards of their split. Each staging file is deleted when it is
-used up: the disk never holds much more than the dataset once.
-"""
+"""Parquet shards, written row group by row group: one file for a split, or several of about `SHARD_BYTES`."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ocrsmith.datasets.schema import SCHEMA, to_batch
-from ocrsmith.records import PageSample
+from ocrsmith.datasets.schema import SCHEMA
 from ocrsmith.settings.files import writing
 
 ROW_GROUP_ROWS = 128
 ROW_GROUP_BYTES = 4 << 20
 """A row group is the unit of random access: small enough to be read for one sample in a millisecond or two."""
 SHARD_BYTES = 512 << 20
-STAGING_BYTES = 128 << 20
-
-
-class Staging:
-    """Keeps samples on disk in their order, to be gone through once."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._files: list[Path] = []
-        self._stream: pa.RecordBatchStreamWriter | None = None
-        self._sink: pa.NativeFile | None = None
-        self._written = 0
-        self._waiting: list[PageSample] = []
-        self._waiting_bytes = 0
-
-    def add(self, sample: PageSample) -> None:
-        """Appends a sample."""
-        self._waiting.append(sample)
-        self._waiting_bytes += len(sample.image) + 4 * len(sample.text)
-        if len(self._waiting) >= ROW_GROUP_ROWS or self._waiting_bytes >= ROW_GROUP_BYTES:
-            self._flush()
-
-    def drain(self) -> Iterator[pa.RecordBatch]:
-        """All batches in order; each file is deleted after its last batch. Ends the staging."""
-        if self._waiting:
-            self._flush()
-        self.close()
-        for path in self._files:
-            with writing(path):
-                with pa.OSFile(str(path)) as file, pa.ipc.open_stream(file) as stream:
-                    yield from stream
-                path.unlink()
-
-    def close(self) -> None:
-        """Closes the file that is being written."""
-        with writing(self._folder):
-            if self._stream is not None:
-                self._stream.close()
-            if self._sink is not None:
-                self._sink.close()
-        self._stream = self._sink = None
-
-    def _flush(self) -> None:
-        batch, size = to_batch(self._waiting), self._waiting_bytes
-        self._waiting, self._waiting_bytes = [], 0
-        with writing(self._folder):
-            if self._stream is None:
-                path = self._folder / f"staging-{len(self._files):05d}.arrow"
-                self._files.append(path)
-                self._sink = pa.OSFile(str(path), "wb")
-                self._stream = pa.ipc.new_stream(self._sink, SCHEMA)
-                self._written = 0
-            self._stream.write_batch(batch)
-            self._written += size
-        if self._written >= STAGING_BYTES:
-            self.close()
 
 
 class ShardWriter:

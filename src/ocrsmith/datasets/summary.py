@@ -9,11 +9,13 @@ from pathlib import Path
 
 import numpy as np
 
-from ocrsmith.datasets.groups import GroupIndex
+from ocrsmith.datasets.groups import Groups
 from ocrsmith.datasets.importers import Source
+from ocrsmith.datasets.resume import UNSTABLE
 from ocrsmith.datasets.settings import BuildSettings, Layout
-from ocrsmith.datasets.split import SplitPlan
-from ocrsmith.records import SPLITS, Excluded, PageSample, SplitName
+from ocrsmith.datasets.split import Assignment, SplitPlan
+from ocrsmith.datasets.strata import StratumRow, stratum_notes
+from ocrsmith.records import Excluded, PageSample, SplitName
 
 
 @dataclass(frozen=True)
@@ -29,7 +31,7 @@ class Distribution:
     @classmethod
     def of(cls, values: array[int]) -> Distribution:
         """Of at least one value."""
-        data = np.frombuffer(values, dtype=np.int64)
+        data = np.frombuffer(values, dtype=values.typecode)
         median, p95 = np.percentile(data, [50, 95])
         return cls(
             float(data.min()), float(median), round(float(data.mean()), 2), float(p95), float(data.max())
@@ -53,6 +55,8 @@ class BuildSummary:
     image_width: Distribution
     image_height: Distribution
     """Pixels."""
+    strata: tuple[StratumRow, ...]
+    """How the splits share out languages, sources and lengths."""
     length_check: str
     """How too long samples were found."""
     notes: tuple[str, ...]
@@ -60,6 +64,8 @@ class BuildSummary:
     first_excluded: tuple[Excluded, ...]
     example: PageSample = field(repr=False)
     """The first sample."""
+    resumed: int = 0
+    """Samples that an interrupted build had read already."""
 
     @property
     def samples(self) -> int:
@@ -70,43 +76,24 @@ class BuildSummary:
 def find_notes(
     settings: BuildSettings,
     sources: Sequence[Source],
-    groups: GroupIndex,
+    groups: Groups,
     repeated_ids: int,
-    counts: dict[SplitName, int],
-    documents: int,
+    assignment: Assignment,
+    strata: Sequence[StratumRow],
 ) -> Iterator[str]:
     """What a user should know, a sentence each.
 
     Args:
         repeated_ids: samples that got a suffix.
-        counts: samples in each split.
-        documents: groups in all, those of single samples included.
     """
     for source in sources:
         yield from source.notes
-    yield from _notes_on_splits(SplitPlan.parse(settings.splits), counts, documents)
-    if groups.copies:
-        yield (
-            f"{groups.copies} samples are exact copies of another (same image, same text); copies are kept "
-            "together in one split."
-        )
-    if groups.contradictions:
-        yield f"{groups.contradictions} samples have the image of an earlier sample but another text."
+        if source.kind in UNSTABLE:
+            yield f"{source.path}: its rows may come in another order next time, so no build of it can go on."
+    yield from assignment.notes
+    yield from stratum_notes(strata, SplitPlan.parse(settings.splits))
+    yield from groups.notes()
     if repeated_ids:
         yield f"{repeated_ids} ids were there already and got a suffix (#2, #3 …)."
-    if settings.group_by and not groups.named:
+    if settings.group_by not in (None, "auto", "none") and not groups.named:
         yield f"--group-by {settings.group_by} found no documents."
-
-
-def _notes_on_splits(plan: SplitPlan, counts: dict[SplitName, int], documents: int) -> Iterator[str]:
-    total = sum(counts.values())
-    targets = plan.targets(total)
-    empty = [name for name in SPLITS if not counts[name] and plan.wants(name)]
-    if empty:
-        why = f"{total} samples" if documents == total else f"{documents} documents for {total} samples"
-        yield f"{' and '.join(empty)} {'is' if len(empty) == 1 else 'are'} empty: there are only {why}."
-    elif any(abs(counts[name] - targets[name]) > max(1, 0.02 * total) for name in SPLITS):
-        asked = "/".join(str(targets[name]) for name in SPLITS)
-        yield f"The splits are not nearer to {asked} samples, since whole documents are kept together."
-    if plan.counts is not None and plan.counts[0] is not None and plan.counts[0] != targets["train"]:
-        yield f"train takes the rest, {targets['train']} samples, not {plan.counts[0]}."

@@ -1,5 +1,6 @@
 """Images: opening them safely, and the arithmetic of views and tiles. No torch here."""
 
+from ocrsmith.images.crop import cut
 from ocrsmith.images.open import DEFAULT_MAX_PIXELS, Alpha, flatten_image, open_image
 from ocrsmith.images.resize import MODES, ImageViews, Mode, make_views, tile_grid
 
@@ -9,6 +10,7 @@ __all__ = [
     "Alpha",
     "ImageViews",
     "Mode",
+    "cut",
     "flatten_image",
     "make_views",
     "open_image",

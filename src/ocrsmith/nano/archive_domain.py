@@ -85,7 +85,7 @@ class Dossier:
 def make_dossiers(count: int = DOSSIERS, lines: int = LINES, seed: int = SEED) -> list[Dossier]:
     """The documents' texts: a quarter English, a quarter French, half Chinese; only headings occur twice.
 
-    In this order the default split (80/10/10, seed 42) has all three languages in its test part.
+    In this order the quickstart's split (rest/36/72, seed 42) has all three languages in its test part.
     """
     used: set[str] = set()
     dossiers = []

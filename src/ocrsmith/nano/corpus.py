@@ -11,9 +11,9 @@ from collections.abc import Callable
 from itertools import accumulate
 from pathlib import Path
 
+from ocrsmith.datasets.synth.shaping import joins_forward
 from ocrsmith.nano import alphabet
 from ocrsmith.nano.alphabet import ZWNJ
-from ocrsmith.nano.shaping import joins_forward
 from ocrsmith.nano.words import WordList, load_words
 
 SCRIPTS = ("latin", "chinese", "persian")

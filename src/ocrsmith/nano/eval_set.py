@@ -18,10 +18,10 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
+from ocrsmith.datasets.synth.shaping import for_drawing
 from ocrsmith.errors import InputError, OcrsmithError, OutputError, require
 from ocrsmith.nano.alphabet import alphabet
 from ocrsmith.nano.fonts import SCRIPTS, Font, load_fonts
-from ocrsmith.nano.shaping import for_drawing
 from ocrsmith.settings.files import write_file
 from ocrsmith.text.prompts import IMAGE_TOKEN
 

@@ -14,13 +14,14 @@ import os
 import subprocess
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ocrsmith.datasets.synth.shaping import presentation_forms
 from ocrsmith.errors import InputError, require
 from ocrsmith.nano import alphabet
 from ocrsmith.nano.font_table import FONTS, FontRow, packages
-from ocrsmith.nano.shaping import presentation_forms, shaped_characters
 
 if TYPE_CHECKING:
     from fontTools.ttLib import TTFont
@@ -95,6 +96,17 @@ def collect_fonts(out_dir: Path, rows: Iterable[FontRow] = FONTS) -> list[dict[s
     scratch.write_text(json.dumps(index, ensure_ascii=False, indent=0), encoding="utf-8")
     os.replace(scratch, out_dir / INDEX)
     return index
+
+
+@cache
+def shaped_characters() -> str:
+    """Every presentation form that nano's texts can need."""
+    return "".join(
+        form
+        for letters, forms in presentation_forms().items()
+        if all(c in alphabet.PERSIAN for c in letters)
+        for form in forms.values()
+    )
 
 
 def _drawn_characters() -> set[str]:

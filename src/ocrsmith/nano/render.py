@@ -14,11 +14,11 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 
+from ocrsmith.datasets.synth.shaping import for_drawing, is_rtl, visual_order
 from ocrsmith.nano.alphabet import ZWNJ
 from ocrsmith.nano.corpus import TextSource
 from ocrsmith.nano.degrade import degrade
 from ocrsmith.nano.fonts import SCRIPTS, Font, load_fonts
-from ocrsmith.nano.shaping import for_drawing, is_rtl, visual_order
 
 Gray = npt.NDArray[np.uint8]
 FONT_SIZES = (16, 18, 20, 22, 24, 26, 28, 32, 36, 40, 44, 48, 56, 64)

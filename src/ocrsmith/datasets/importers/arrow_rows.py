@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.types as types
 
 from ocrsmith.datasets.importers.base import Candidate, ImportOptions, resolve_image
-from ocrsmith.datasets.importers.columns import ColumnNames, choose_columns
+from ocrsmith.datasets.importers.columns import TEXT_NAMES, ColumnNames, choose_columns
 from ocrsmith.datasets.importers.lines import unescape
 from ocrsmith.errors import DataError
 
@@ -33,7 +33,8 @@ def choose_typed_columns(schema: pa.Schema, options: ImportOptions, *, place: st
             mend="It has to hold paths (string), encoded image files (binary) or Hugging Face images "
             "(struct of bytes and path). Name another column with --image-column NAME.",
         )
-    if types.is_nested(text) or _is_bytes(text):
+    guessed = options.text_column is None and columns.text.lower() not in TEXT_NAMES
+    if types.is_nested(text) or _is_bytes(text) or (guessed and not _is_string(text)):  # a class's number, say
         raise DataError(
             f"The text column {columns.text!r} holds {text}, not text.",
             place=place,

@@ -1,4 +1,8 @@
-"""Which column of a table holds the image, which the text: one rule for CSV, Parquet and saved datasets."""
+"""Which column of a table holds the image, which the text: one rule for CSV, JSON, Parquet and saved datasets.
+
+Of our own names (`image`, `image_path`, `file_name`; `text`) the first that is there is taken. Other usual
+names count where there is exactly one of them: with several, nobody can know which is meant.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +15,11 @@ from ocrsmith.errors import DataError
 
 IMAGE_NAMES = ("image", "image_path", "file_name")
 TEXT_NAMES = ("text",)
+OTHER_IMAGE_NAMES = ("img", "img_path", "filename", "file", "filepath", "file_path", "path", "image_file")
+OTHER_TEXT_NAMES = (
+    *("transcription", "transcript", "label", "ground_truth", "groundtruth", "gt", "words", "markdown"),
+    *("sentence", "ocr_text"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,11 +39,12 @@ def choose_columns(names: Sequence[str], options: ImportOptions, *, place: str) 
     """Finds the columns by the options, else by their usual names (case does not matter).
 
     Raises:
-        DataError: none is there; the message lists those that are and the option that names one.
+        DataError: none is there, or several may be it; the message lists those that are and the option that
+            names one.
     """
     names = [name.strip() for name in names]
-    image = _choose(names, options.image_column, IMAGE_NAMES, "image", place)
-    text = _choose(names, options.text_column, TEXT_NAMES, "text", place)
+    image = _choose(names, options.image_column, IMAGE_NAMES, "image", place, OTHER_IMAGE_NAMES)
+    text = choose_text(names, options, place=place)
     group = _find(names, ("group",))
     if options.group_column is not None:
         group = _choose(names, options.group_column, (), "group", place)
@@ -49,6 +59,15 @@ def choose_columns(names: Sequence[str], options: ImportOptions, *, place: str) 
     )
 
 
+def choose_text(names: Sequence[str], options: ImportOptions, *, place: str) -> str:
+    """The text column alone, as `choose_columns` finds it.
+
+    Raises:
+        DataError: none is there, or several may be it.
+    """
+    return _choose(names, options.text_column, TEXT_NAMES, "text", place, OTHER_TEXT_NAMES)
+
+
 def _find(names: Sequence[str], wanted: Sequence[str]) -> str | None:
     for candidate in wanted:
         for name in names:
@@ -57,7 +76,14 @@ def _find(names: Sequence[str], wanted: Sequence[str]) -> str | None:
     return None
 
 
-def _choose(names: Sequence[str], given: str | None, usual: Sequence[str], role: str, place: str) -> str:
+def _choose(
+    names: Sequence[str],
+    given: str | None,
+    usual: Sequence[str],
+    role: str,
+    place: str,
+    others: Sequence[str] = (),
+) -> str:
     there = ", ".join(repr(name) for name in names if name) or "none"
     option = "--group-by column:NAME" if role == "group" else f"--{role}-column NAME"
     if given is not None:
@@ -72,6 +98,15 @@ def _choose(names: Sequence[str], given: str | None, usual: Sequence[str], role:
         )
     found = _find(names, usual)
     if found is None:
+        likely = [name for name in names if name.lower() in others]
+        if len(likely) == 1:
+            return likely[0]
+        if likely:
+            raise DataError(
+                f"Each of {', '.join(map(repr, likely))} may be the {role} column. The columns are: {there}.",
+                place=place,
+                mend=f"Say which holds the {role} with {option}.",
+            )
         raise DataError(
             f"There is no {role} column ({' or '.join(map(repr, usual))}). The columns are: {there}.",
             place=place,

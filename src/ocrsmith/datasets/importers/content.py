@@ -17,12 +17,13 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from ocrsmith.datasets.importers.base import Candidate, ImportOptions, Source, resolve_image
-from ocrsmith.datasets.importers.lines import count_lines, iterate_lines, unescape
+from ocrsmith.datasets.importers.base import Candidate, Format, ImportOptions, Source, resolve_image
+from ocrsmith.datasets.importers.lines import count_lines, iterate_lines, read_head, require_text, unescape
 from ocrsmith.errors import DataError
 
 _SUFFIXES = "png|jpe?g|jpe|jfif|webp|bmp|gif|tiff?|jp2|pbm|pgm|ppm|avif|heic"
 _PATH_END = re.compile(rf"\.(?:{_SUFFIXES})(?=\s|$)", re.IGNORECASE)
+_TEXT_SUFFIXES = (".md", ".txt", ".lst", ".list", "")
 _GAP = re.compile(r"\s+")
 
 
@@ -30,8 +31,9 @@ def open_content(path: Path, options: ImportOptions) -> Source:
     """The lines of a text file as a source.
 
     Raises:
-        DataError: a group column is asked for.
+        DataError: it is no text, or a group column is asked for.
     """
+    require_text(path, read_head(path), options.encoding)
     if options.group_column is not None:
         raise DataError(
             f"Lines of path and text have no columns, so there is no column {options.group_column!r}.",
@@ -81,3 +83,12 @@ def split_line(line: str, folder: Path) -> tuple[str, str]:
         if not resolve_image(folder, first).is_file():
             return line[: ends[0]], line[ends[0] :].strip()
     return first, line[gap.end() :].strip()
+
+
+FORMAT = Format(
+    "content",
+    "text files with a line `image path<tab or space>text` for each image (content.md)",
+    # Any text file can be one, so this is what is left when no other format applies.
+    lambda path, head: bool(head) and path.suffix.lower() in _TEXT_SUFFIXES,
+    open_content,
+)

@@ -9,8 +9,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ocrsmith.datasets.importers.arrow_rows import choose_typed_columns, read_batches, wanted_columns
-from ocrsmith.datasets.importers.base import Candidate, ImportOptions, Source
+from ocrsmith.datasets.importers.base import Candidate, Format, ImportOptions, Source
 from ocrsmith.datasets.importers.lines import read_head
+from ocrsmith.datasets.schema import FORMAT_NAME, MANIFEST_FILE
 from ocrsmith.errors import DataError
 
 _BATCH_BYTES = 8 << 20
@@ -83,3 +84,36 @@ def _batch_rows(metadata: pq.FileMetaData) -> int:
 
 def _split_of(path: Path) -> str:
     return path.stem.split("-")[0]
+
+
+def parquet_files(folder: Path) -> list[Path]:
+    """The Parquet files of a dataset folder."""
+    return sorted(folder.glob("*.parquet")) + sorted(folder.glob("data/**/*.parquet"))
+
+
+def _is_own(folder: Path) -> bool:
+    manifest = folder / MANIFEST_FILE
+    return manifest.is_file() and FORMAT_NAME in manifest.read_text(encoding="utf-8", errors="replace")
+
+
+def _open_folder(path: Path, options: ImportOptions, kind: str) -> Source:
+    files = parquet_files(path) if path.is_dir() else [path]
+    if not files:
+        raise DataError("The folder holds no Parquet file.", place=str(path), mend="Name another folder.")
+    return open_parquet(files, options, root=path, kind=kind)
+
+
+DATASET_FORMAT = Format(
+    "dataset",
+    "dataset folders of ocrsmith",
+    lambda path, head: not head and bool(parquet_files(path)) and _is_own(path),
+    lambda path, options: _open_folder(path, options, "dataset"),
+)
+PARQUET_FORMAT = Format(
+    "parquet",
+    "Parquet files, or folders of them, with paths, encoded images or Hugging Face images",
+    lambda path, head: (
+        head.startswith(b"PAR1") or path.suffix.lower() == ".parquet" if head else bool(parquet_files(path))
+    ),
+    lambda path, options: _open_folder(path, options, "parquet"),
+)

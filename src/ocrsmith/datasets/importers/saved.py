@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 
 from ocrsmith.datasets.importers.arrow_rows import choose_typed_columns, read_batches
-from ocrsmith.datasets.importers.base import Candidate, ImportOptions, Source
+from ocrsmith.datasets.importers.base import Candidate, Format, ImportOptions, Source
 from ocrsmith.datasets.importers.lines import read_head
 from ocrsmith.errors import DataError
 
@@ -102,3 +102,11 @@ def _damaged(path: Path, error: Exception) -> DataError:
         place=str(path),
         mend="It is damaged or was not written to its end: save the dataset again with save_to_disk.",
     )
+
+
+FORMAT = Format(
+    "saved",
+    "folders that `save_to_disk` of Hugging Face datasets wrote",
+    lambda path, head: not head and is_saved_folder(path),
+    open_saved,
+)

@@ -14,21 +14,37 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from ocrsmith.datasets.importers.base import Candidate, ImportOptions, Source, resolve_image
-from ocrsmith.datasets.importers.columns import IMAGE_NAMES, TEXT_NAMES, ColumnNames, choose_columns
-from ocrsmith.datasets.importers.lines import count_lines, first_bad_escape, iterate_lines, unescape
+from ocrsmith.datasets.importers.base import Candidate, Format, ImportOptions, Source, resolve_image
+from ocrsmith.datasets.importers.columns import (
+    IMAGE_NAMES,
+    OTHER_IMAGE_NAMES,
+    OTHER_TEXT_NAMES,
+    TEXT_NAMES,
+    ColumnNames,
+    choose_columns,
+)
+from ocrsmith.datasets.importers.lines import (
+    count_lines,
+    first_bad_escape,
+    iterate_lines,
+    read_head,
+    require_text,
+    unescape,
+)
 from ocrsmith.errors import DataError
 from ocrsmith.records import Excluded
 
 _COLUMN_NAMES = frozenset({*IMAGE_NAMES, *TEXT_NAMES, "id", "group", "prompt"})
+_OTHER_IMAGES, _OTHER_TEXTS = frozenset(OTHER_IMAGE_NAMES), frozenset(OTHER_TEXT_NAMES)
 
 
 def open_table(path: Path, options: ImportOptions, delimiter: str) -> Source:
     """The rows of a table as a source.
 
     Raises:
-        DataError: no image or text column; the message lists the columns that there are.
+        DataError: it is no text, or has no image or text column; the message lists the columns that there are.
     """
+    require_text(path, read_head(path), options.encoding)
     csv.field_size_limit(sys.maxsize)
     kind = "tsv" if delimiter == "\t" else "csv"
     first = next((line for _, line in iterate_lines(path, options.encoding) if line.strip()), "")
@@ -52,7 +68,8 @@ def _is_header(cells: Sequence[str], options: ImportOptions) -> bool:
     """Whether the first row names the columns: one is asked for by name, or it has a usual name and no path."""
     if {options.image_column, options.text_column, options.group_column} != {None}:
         return True
-    known = bool(_COLUMN_NAMES & {cell.lower() for cell in cells})
+    names = {cell.lower() for cell in cells}
+    known = bool(_COLUMN_NAMES & names) or bool(names & _OTHER_IMAGES and names & _OTHER_TEXTS)
     return known and not Path(cells[0]).suffix
 
 
@@ -156,3 +173,17 @@ def _read_unnamed(path: Path, options: ImportOptions, delimiter: str, escapes: b
 def _candidate(path: Path, number: int, written: str, text: str, **fields: Any) -> Candidate:
     image = resolve_image(path.parent, written) if written else None
     return Candidate(image=image, image_path=written, text=text, source=str(path), line=number, **fields)
+
+
+CSV_FORMAT = Format(
+    "csv",
+    "CSV tables with a column of image paths and one of texts",
+    lambda path, head: bool(head) and path.suffix.lower() == ".csv",
+    lambda path, options: open_table(path, options, ","),
+)
+TSV_FORMAT = Format(
+    "tsv",
+    "TSV tables, with or without a header",
+    lambda path, head: bool(head) and path.suffix.lower() in (".tsv", ".tab"),
+    lambda path, options: open_table(path, options, "\t"),
+)

@@ -1,8 +1,8 @@
-"""`ocrsmith data`: build datasets and look at them."""
+"""`ocrsmith data build`: sources → a dataset."""
 
 from __future__ import annotations
 
-import json
+from collections.abc import Sequence
 from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
@@ -11,16 +11,33 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ocrsmith.cli import output
-from ocrsmith.cli.encode import encode
+from ocrsmith.cli.data.sample_lines import print_lines, sample_lines
 from ocrsmith.cli.progress import BuildBar
 
 if TYPE_CHECKING:
-    from ocrsmith.datasets import BuildSummary, Dataset, LengthCheck
-    from ocrsmith.records import PageSample
+    from ocrsmith.datasets import BuildSettings, BuildSummary, LengthCheck
+    from ocrsmith.datasets.importers import Source
 
-app = typer.Typer(help="Build, check and look at datasets; encode their images ahead of a training.")
 
-_SHOWN_CHARACTERS = 100
+FORMAT_NAMES = (
+    "content, csv, tsv, json, sharegpt, label_studio, pubtabnet, parquet, saved, dataset, hub, webdataset, "
+    "paddle_rec, paddle_label, icdar, alto, page_xml, hocr, pdf, pairs"
+)
+"""A test holds them to those of the importers, which take long to import."""
+
+
+class Unit(StrEnum):
+    """What becomes a sample."""
+
+    page = "page"
+    line = "line"
+
+
+class Labels(StrEnum):
+    """What becomes the text of a receipt."""
+
+    fields = "fields"
+    text = "text"
 
 
 class Layout(StrEnum):
@@ -30,14 +47,14 @@ class Layout(StrEnum):
     prefix = "prefix"
 
 
-@app.command()
 def build(
     sources: Annotated[
         list[str],
         typer.Argument(
             metavar="SOURCE…",
-            help="Text files with a line `image path<tab or space>text` for each image (content.md), CSV, TSV "
-            "or Parquet files, folders of datasets.",
+            help="Label files (content.md, CSV, TSV, JSON, JSON Lines, Parquet, PaddleOCR), folders of images "
+            "with texts, of ALTO, PAGE XML or hOCR files, of PDFs, tar shards, datasets, a hub id: the format "
+            "is recognised (--format says it).",
         ),
     ],
     out: Annotated[Path, typer.Option("-o", "--out", metavar="DIR", help="The dataset's folder.")],
@@ -53,6 +70,26 @@ def build(
             "name without the last part), stem-prefix:__ (its name up to the first __), or column:NAME.",
         ),
     ] = None,
+    format_: Annotated[
+        str | None,
+        typer.Option("--format", metavar="NAME", help=f"Format of the sources: {FORMAT_NAMES}."),
+    ] = None,
+    unit: Annotated[
+        Unit | None,
+        typer.Option(
+            help="For sources that know where lines are: whole pages, or line images cut from them.",
+            show_default="as the format is mostly used",
+        ),
+    ] = None,
+    labels: Annotated[
+        Labels, typer.Option(help="For receipts with key fields: learn the fields, or the text of the page.")
+    ] = Labels.fields,
+    allow_outside: Annotated[
+        bool,
+        typer.Option(
+            "--allow-outside", help="Take images outside the source's folder (absolute paths, .., links)."
+        ),
+    ] = False,
     image_column: Annotated[
         str | None, typer.Option(metavar="NAME", help="Column of the image (else image or image_path).")
     ] = None,
@@ -93,17 +130,29 @@ def build(
             help="Double quotes enclose cells. Otherwise so except in TSV files without a header.",
         ),
     ] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(metavar="N", min=1, help="Threads for images.", show_default="one a core, at most 8"),
+    ] = None,
     strict: Annotated[
         bool, typer.Option("--strict", help="Leave nothing out: what cannot be used is an error.")
     ] = False,
+    keep_splits: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="An earlier dataset: its documents keep their splits."),
+    ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a dataset that is there.")] = False,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Begin anew instead of going on with an interrupted build.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")] = False,
 ) -> None:
     """Build a dataset: check every image and text, split by document, write Parquet files.
 
     What cannot be used is left out and listed with file, line and reason in DIR/excluded.jsonl.
+    After Ctrl-C or a crash, the same command goes on where it stopped.
     """
-    from ocrsmith.datasets import BuildSettings, build_dataset
+    from ocrsmith.datasets import BuildSettings
     from ocrsmith.text import FREE_OCR, find_prompt
 
     settings = BuildSettings(
@@ -112,6 +161,10 @@ def build(
         group_by=group_by,
         layout=layout.value,
         prefix=prefix,
+        format=format_,
+        unit=unit.value if unit else None,
+        labels=labels.value,
+        allow_outside=allow_outside,
         image_column=image_column,
         text_column=text_column,
         encoding=encoding,
@@ -121,44 +174,38 @@ def build(
         min_side=min_side,
         limit=limit,
         strict=strict,
+        keep_splits=str(keep_splits) if keep_splits else None,
         overwrite=overwrite,
+        fresh=fresh,
     )
-    length = _length_check(model) if model is not None else None
-    with BuildBar() as bar:
-        summary = build_dataset(sources, out, settings, length=length, progress=bar)
+    length = length_check(model) if model is not None else None
+    summary = run_build(sources, out, settings, length, workers)
     if as_json:
-        output.print_json(_summary_json(summary))
-    _print_summary(summary)
+        output.print_json(summary_json(summary))
+    print_summary(summary)
 
 
-@app.command()
-def show(
-    dataset: Annotated[
-        Path, typer.Argument(metavar="DIR", help="A dataset folder, or the prefix of its files.")
-    ],
-    split: Annotated[str | None, typer.Option(help="Only this split: train, val or test.")] = None,
-    number: Annotated[
-        int, typer.Option("-n", "--number", metavar="N", min=0, help="Samples of each split.")
-    ] = 3,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")] = False,
-) -> None:
-    """Show what a dataset holds: counts, what was left out, and the first samples."""
-    from ocrsmith.datasets import open_dataset
-    from ocrsmith.datasets.schema import split_name
-    from ocrsmith.errors import SettingsError
-    from ocrsmith.records import SPLITS
+def run_build(
+    sources: Sequence[str | Source],
+    out: Path,
+    settings: BuildSettings,
+    length: LengthCheck | None = None,
+    workers: int | None = None,
+) -> BuildSummary:
+    """Builds with a progress bar; after Ctrl-C it says how to go on."""
+    from ocrsmith.datasets import build_dataset
+    from ocrsmith.datasets.resume import kept_work
 
-    if split is not None and split_name(split) is None:
-        raise SettingsError(f"There is no split {split!r}.", place="--split", mend=f"Use {', '.join(SPLITS)}.")
-    opened = open_dataset(dataset)
-    result = _show_json(opened, split, number)
-    if as_json:
-        output.print_json(result)
-    else:
-        _print_show(result)
+    try:
+        with BuildBar() as bar:
+            return build_dataset(sources, out, settings, length=length, progress=bar, workers=workers)
+    except KeyboardInterrupt:
+        if hint := kept_work(out):
+            output.notes().print(hint, markup=False, soft_wrap=True)
+        raise
 
 
-def _length_check(model: str) -> LengthCheck:
+def length_check(model: str) -> LengthCheck:
     """Counts tokens as the model's own processor does."""
     from ocrsmith.datasets import LengthCheck
     from ocrsmith.errors import require
@@ -178,7 +225,7 @@ def _length_check(model: str) -> LengthCheck:
     )
 
 
-def _summary_json(summary: BuildSummary) -> dict[str, Any]:
+def summary_json(summary: BuildSummary) -> dict[str, Any]:
     from ocrsmith.datasets.schema import LEDGER_FILE
 
     return {
@@ -199,7 +246,7 @@ def _summary_json(summary: BuildSummary) -> dict[str, Any]:
     }
 
 
-def _print_summary(summary: BuildSummary) -> None:
+def print_summary(summary: BuildSummary) -> None:
     """The summary for people; to stderr where --json keeps stdout."""
     from ocrsmith.datasets.ledger import REASONS, describe
     from ocrsmith.datasets.schema import LEDGER_FILE
@@ -220,81 +267,7 @@ def _print_summary(summary: BuildSummary) -> None:
     lines += [f"  e.g.  {describe(item)}" for item in summary.first_excluded[:3]]
     lines += [f"Length: {summary.length_check}."]
     lines += [f"Note: {note}" for note in summary.notes]
-    lines += ["", "First sample:", *_sample_lines(summary.example)]
+    lines += ["", "First sample:", *sample_lines(summary.example)]
     lines += ["", "Load it:", f"  datasets.load_dataset({str(summary.folder)!r})", "Next:"]
     lines += [f"  ocrsmith train --model nano --data {summary.folder} -o RUN"]
-    _print_lines(lines)
-
-
-def _show_json(opened: Dataset, split: str | None, number: int) -> dict[str, Any]:
-    from itertools import islice
-
-    from ocrsmith.datasets.schema import split_name
-    from ocrsmith.records import SPLITS
-
-    names = [name for name in SPLITS if split is None or name == split_name(split)]
-    manifest = opened.manifest or {}
-    return {
-        "dataset": str(opened.path),
-        "prompt": opened.prompt,
-        "content_hash": opened.content_hash,
-        "splits": {name: opened.count(name) for name in SPLITS},
-        "excluded": manifest.get("excluded", {}),
-        "notes": manifest.get("notes", []),
-        "sources": [source["path"] for source in manifest.get("sources", [])],
-        "samples": {
-            name: [_sample_json(sample) for sample in islice(opened.iter_samples(name), number)]
-            for name in names
-        },
-    }
-
-
-def _sample_json(sample: PageSample) -> dict[str, Any]:
-    from ocrsmith.images import open_image
-
-    width, height = open_image(sample.image).size
-    values = {
-        name: getattr(sample, name)
-        for name in ("id", "text", "image_path", "group", "source", "prompt", "meta")
-    }
-    return {**values, "image_bytes": len(sample.image), "width": width, "height": height}
-
-
-def _print_show(result: dict[str, Any]) -> None:
-    from ocrsmith.datasets.ledger import REASONS
-
-    lines = [f"Dataset {result['dataset']}: {sum(result['splits'].values())} samples"]
-    lines += [f"  {name:<6}{count:>8}" for name, count in result["splits"].items()]
-    lines += [f"Prompt:  {result['prompt']!r}", f"Hash:    {result['content_hash']}"]
-    lines += [f"Source:  {path}" for path in result["sources"]]
-    lines += [
-        f"Left out: {count} {name}: {REASONS.get(name, '')}" for name, count in result["excluded"].items()
-    ]
-    lines += [f"Note: {note}" for note in result["notes"]]
-    for name, samples in result["samples"].items():
-        lines += ["", f"{name}, the first {len(samples)}:"] if samples else []
-        for sample in samples:
-            lines += [
-                f"  {sample['id']}  {sample['width']}×{sample['height']}"
-                + (f"  document {sample['group']}" if sample["group"] else ""),
-                f"    {_shorten(sample['text'])}",
-            ]
-    _print_lines(lines)
-
-
-app.command()(encode)
-
-
-def _sample_lines(sample: PageSample) -> list[str]:
-    return [f"  {sample.id}", f"    {_shorten(sample.text)}"]
-
-
-def _shorten(text: str) -> str:
-    """One line of a text; line breaks and control characters as escapes."""
-    shown = text if len(text) <= _SHOWN_CHARACTERS else text[:_SHOWN_CHARACTERS] + " …"
-    return "".join(char if char.isprintable() else json.dumps(char)[1:-1] for char in shown)
-
-
-def _print_lines(lines: list[str]) -> None:
-    """Plain text: brackets in texts and paths are no markup, long lines are not broken."""
-    output.console().print("\n".join(lines), markup=False, emoji=False, soft_wrap=True)
+    print_lines(lines)

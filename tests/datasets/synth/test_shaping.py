@@ -9,8 +9,8 @@ from arabic_reshaper import ArabicReshaper
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ocrsmith.datasets.synth.shaping import for_drawing, is_rtl, joins_forward, shape, visual_order
 from ocrsmith.nano.alphabet import PERSIAN_DIGITS, PERSIAN_LETTERS, ZWNJ
-from ocrsmith.nano.shaping import for_drawing, is_rtl, joins_forward, shape, visual_order
 
 LETTERS = st.sampled_from(PERSIAN_LETTERS + "للللااا  ")
 MIXED = st.sampled_from(PERSIAN_LETTERS + PERSIAN_DIGITS + "0123abcXYZ   .,:/-%+$،؛؟")
@@ -132,3 +132,35 @@ def test_any_text_keeps_its_length_in_visual_order(text: str) -> None:
 def test_letters_that_do_not_join_forward() -> None:
     assert not any(joins_forward(c) for c in "اآدذرزژو")
     assert all(joins_forward(c) for c in "بپگکیهم")
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.text(LETTERS | st.sampled_from("\u064b\u064e\u0651\u0652"), max_size=12))
+def test_marks_do_not_part_letters(text: str) -> None:
+    """Without its marks a word has the same forms; only lam-alef takes marks to its end."""
+    reshaper = ArabicReshaper({"support_ligatures": True, "delete_harakat": True})
+    marks = re.compile("[\u064b\u064e\u0651\u0652]")
+    assert marks.sub("", shape(text)) == reshaper.reshape(marks.sub("", text))
+    assert sorted(marks.findall(shape(text))) == sorted(marks.findall(text))
+
+
+def test_a_joiner_joins_and_cannot_be_seen() -> None:
+    assert shape("ه\u200d") == "ﻫ"
+    assert for_drawing("ه\u200d") == "ﻫ"
+    assert for_drawing("a\u200eb\u2067c\u2069") == "abc"
+
+
+@pytest.mark.parametrize(
+    ("base", "logical", "visual"),
+    [
+        # Rule N0: a pair goes with the line's direction if that is within, else with what stands before it.
+        ("R", "A b (c) D", "D b (c) A"),  # within: L; before: L, so both are L
+        ("R", "A b (C) D", "D (C) b A"),  # within: R, the line's
+        ("L", "A (b) c", "A (b) c"),  # within: L, the line's
+        ("L", "A (B) c", "(B) A c"),  # within: R; before: R, so both are R: one stretch
+        ("R", "a (b] c", "a (b] c"),  # no pair: N1
+    ],
+)
+def test_brackets_go_in_pairs(base: str, logical: str, visual: str) -> None:
+    text = logical.translate(PERSIAN_CAPITALS)
+    assert visual_order(text, rtl=base == "R") == visual.translate(PERSIAN_CAPITALS)

@@ -1,8 +1,8 @@
-"""Persian for renderers without a shaping engine: joined letters and right-to-left order.
+"""Arabic script for renderers without a shaping engine: joined letters and right-to-left order.
 
 Letters are written as Unicode's Arabic presentation forms (U+FB50…U+FEFC), whose tables come from Python's
 `unicodedata`; order follows the Unicode bidirectional algorithm (UAX #9, revision 48) without explicit
-embeddings, isolates and paired brackets (rule N0), none of which occur in nano's texts.
+embeddings and isolates: their marks are taken out.
 """
 
 from __future__ import annotations
@@ -10,14 +10,15 @@ from __future__ import annotations
 import unicodedata
 from functools import cache
 
-from ocrsmith.nano.alphabet import ARABIC_DIGITS, PERSIAN, PERSIAN_DIGITS, PERSIAN_PUNCTUATION, ZWNJ
-
+ZWNJ, ZWJ = "\u200c", "\u200d"
 _FORM_NAMES = ("isolated", "final", "initial", "medial")
 _TATWEEL = "ـ"
 _LAM = "ل"
-_MIRRORED = str.maketrans("()[]{}<>«»‹›《》〈〉", ")(][}{><»«›‹》《〉〈")
-_PERSIAN_SIGNS = frozenset(PERSIAN_DIGITS + ARABIC_DIGITS + PERSIAN_PUNCTUATION)
+_MIRRORED = str.maketrans("()[]{}<>«»‹›《》〈〉「」『』【】〔〕", ")(][}{><»«›‹》《〉〈」「』『】【〕〔")
+_PAIRS = dict(zip("([{《〈「『【〔", ")]}》〉」』】〕", strict=True))
 _NEUTRAL = {"B", "S", "WS", "ON", "BN", "ET", "ES", "CS"}
+_EXPLICIT = {"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"}
+_UNSEEN = ("Cf", "Cc")
 
 
 @cache
@@ -33,44 +34,47 @@ def presentation_forms() -> dict[str, dict[str, str]]:
     return forms
 
 
-@cache
-def shaped_characters() -> str:
-    """Every presentation form that nano's texts can need."""
-    return "".join(
-        form
-        for letters, forms in presentation_forms().items()
-        if all(c in PERSIAN for c in letters)
-        for form in forms.values()
-    )
-
-
 def joins_forward(letter: str) -> bool:
     """Whether a letter joins to the one after it (so that a ZWNJ after it can be seen)."""
-    return letter == _TATWEEL or "initial" in presentation_forms().get(letter, {})
+    return letter in (_TATWEEL, ZWJ) or "initial" in presentation_forms().get(letter, {})
 
 
 def _joins_backward(letter: str) -> bool:
-    return letter == _TATWEEL or "final" in presentation_forms().get(letter, {})
+    return letter in (_TATWEEL, ZWJ) or "final" in presentation_forms().get(letter, {})
+
+
+def _next(text: str, i: int, step: int) -> int:
+    """The place of the next character that takes part in joining: marks upon letters do not."""
+    i += step
+    while 0 <= i < len(text) and unicodedata.category(text[i]) in ("Mn", "Me"):
+        i += step
+    return i
 
 
 def shape(text: str) -> str:
-    """`text` in logical order with every Persian letter replaced by its contextual form and lam-alef by its
-    ligature; ZWNJ breaks joins and is removed. Characters of other scripts stay as they are."""
+    """`text` in logical order with every Arabic letter replaced by its contextual form and lam-alef by its
+    ligature; ZWNJ breaks joins, ZWJ makes them, and both are removed. Characters of other scripts stay as they
+    are."""
+    forms_of = presentation_forms()
     out = []
-    i = 0
-    while i < len(text):
-        unit = text[i : i + 2] if text[i : i + 2] in presentation_forms() else text[i]
-        forms = presentation_forms().get(unit)
-        before = text[i - 1] if i else ""
-        after = text[i + len(unit)] if i + len(unit) < len(text) else ""
-        i += len(unit)
+    passed = -1  # the alef that a ligature has taken
+    for i, letter in enumerate(text):
+        if i == passed:
+            continue
+        ahead = _next(text, i, 1)
+        unit = letter
+        if letter == _LAM and ahead < len(text) and letter + text[ahead] in forms_of:
+            unit, passed = letter + text[ahead], ahead
+            ahead = _next(text, ahead, 1)
+        forms = forms_of.get(unit)
         if forms is None:
-            if unit != ZWNJ:
+            if unit not in (ZWNJ, ZWJ):
                 out.append(unit)
             continue
-        back = joins_forward(before) and "final" in forms
-        ahead = _joins_backward(after) and "initial" in forms
-        name = ("medial" if ahead else "final") if back else ("initial" if ahead else "isolated")
+        before = _next(text, i, -1)
+        back = before >= 0 and joins_forward(text[before]) and "final" in forms
+        on = ahead < len(text) and _joins_backward(text[ahead]) and "initial" in forms
+        name = ("medial" if on else "final") if back else ("initial" if on else "isolated")
         out.append(forms.get(name, unit))
     return "".join(out)
 
@@ -85,7 +89,7 @@ def is_rtl(text: str) -> bool:
             return True
         if kind == "L":
             return False
-    return any(c in _PERSIAN_SIGNS for c in text)
+    return any("\u0600" <= c <= "\u06ff" for c in text)
 
 
 def _resolve_weak(kinds: list[str], base: str) -> list[str]:
@@ -122,6 +126,43 @@ def _resolve_weak(kinds: list[str], base: str) -> list[str]:
     return kinds
 
 
+def _bracket_pairs(text: str, kinds: list[str]) -> list[tuple[int, int]]:
+    """The places of brackets that belong together (BD16), in the order of the opening ones."""
+    open_ones: list[tuple[str, int]] = []
+    pairs = []
+    for i, character in enumerate(text):
+        if kinds[i] != "ON":
+            continue
+        if character in _PAIRS:
+            open_ones.append((_PAIRS[character], i))
+        for depth in range(len(open_ones) - 1, -1, -1):
+            if open_ones[depth][0] == character:
+                pairs.append((open_ones[depth][1], i))
+                del open_ones[depth:]
+                break
+    return sorted(pairs)
+
+
+def _strong(kind: str) -> str:
+    """L, R, or nothing; numbers count as R (N0, N1)."""
+    return "R" if kind in ("R", "EN", "AN") else kind if kind == "L" else ""
+
+
+def _resolve_brackets(text: str, kinds: list[str], base: str) -> list[str]:
+    """Rule N0: a pair of brackets takes one direction, by what stands in it and before it."""
+    kinds = list(kinds)
+    for start, end in _bracket_pairs(text, kinds):
+        inside = {_strong(kind) for kind in kinds[start + 1 : end]} - {""}
+        if not inside:
+            continue
+        direction = base
+        if base not in inside:
+            before = next((s for k in reversed(kinds[:start]) if (s := _strong(k))), base)
+            direction = before if before in inside else base
+        kinds[start] = kinds[end] = direction
+    return kinds
+
+
 def _resolve_neutral(kinds: list[str], base: str) -> list[str]:
     """Rules N1 and N2: a neutral stretch takes the direction of both its neighbours, else the line's."""
     kinds = list(kinds)
@@ -143,7 +184,8 @@ def _resolve_neutral(kinds: list[str], base: str) -> list[str]:
 def _levels(text: str, rtl: bool) -> list[int]:
     base = "R" if rtl else "L"
     classes = [unicodedata.bidirectional(c) or "L" for c in text]
-    kinds = _resolve_neutral(_resolve_weak(classes, base), base)
+    classes = ["BN" if kind in _EXPLICIT else kind for kind in classes]
+    kinds = _resolve_neutral(_resolve_brackets(text, _resolve_weak(classes, base), base), base)
     if rtl:
         levels = [1 if k == "R" else 2 for k in kinds]
     else:
@@ -178,5 +220,7 @@ def visual_order(text: str, *, rtl: bool | None = None) -> str:
 
 
 def for_drawing(text: str, *, rtl: bool | None = None) -> str:
-    """One line as it is handed to a renderer that draws left to right, character by character."""
-    return visual_order(shape(text), rtl=is_rtl(text) if rtl is None else rtl)
+    """One line as it is handed to a renderer that draws left to right, character by character; what cannot be
+    seen (joiners, direction marks) is taken out."""
+    ordered = visual_order(shape(text), rtl=is_rtl(text) if rtl is None else rtl)
+    return "".join(c for c in ordered if unicodedata.category(c) not in _UNSEEN)
