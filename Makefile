@@ -1,6 +1,6 @@
 # Each target sets up .venv by itself, on a bare machine with Python >= 3.11.
 #   make quickstart   the whole story on bundled pages: dataset, baseline, fine-tuning, evaluation, comparison
-#   make test         all tests; ARGS="tests/cli -x" for some of them
+#   make test         all tests, a process on each core; ARGS="tests/cli -x" for some of them
 #   make test-gpu     the tests that need an NVIDIA GPU (the torch in .venv must be a CUDA build)
 #   make bench-cpu    training and evaluation of nano beside the plain transformers path
 #   make lint         style, format and types
@@ -18,7 +18,7 @@ quickstart: $(VENV)/.train
 	$(BIN)/ocrsmith quickstart -o quickstart --overwrite
 
 test: $(VENV)/.dev
-	$(BIN)/pytest $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --maxprocesses 8 --dist loadfile $(ARGS)
 
 test-gpu: $(VENV)/.dev
 	$(BIN)/pytest -m gpu tests/gpu $(ARGS)

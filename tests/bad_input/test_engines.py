@@ -89,7 +89,9 @@ class TestEndpointThatRecovers:
         assert len(server.requests) == 3
 
     @pytest.mark.parametrize(
-        "pause", ["0.2", formatdate(time.time() - 60, usegmt=True), "soon", "-5", "9" * 400]
+        "pause",
+        ["0.2", formatdate(time.time() - 60, usegmt=True), "soon", "-5", "9" * 400],
+        ids=["seconds", "date", "word", "negative", "huge"],
     )
     def test_retry_after_is_heeded_within_reason(
         self, server: Server, pause: str, monkeypatch: pytest.MonkeyPatch

@@ -12,7 +12,20 @@ from .source import modules
 
 EXTRAS = (
     *("torch", "transformers", "peft", "accelerate", "safetensors", "tokenizers", "tensorboard", "datasets"),
-    *("arabic_reshaper", "cv2", "fontTools", "wordfreq", "hypothesis", "jiwer", "pytest", "pdfplumber", "pdfminer", "pypdfium2"),
+    *(
+        "arabic_reshaper",
+        "cv2",
+        "fontTools",
+        "wordfreq",
+        "hypothesis",
+        "jiwer",
+        "pytest",
+        "pdfplumber",
+        "pdfminer",
+        "pypdfium2",
+        "rapidocr",
+        "onnxruntime",
+    ),
 )
 NEEDS_EXTRAS = (
     *("ocrsmith.model", "ocrsmith.training", "ocrsmith.engines.native", "ocrsmith.nano"),

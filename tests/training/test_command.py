@@ -32,7 +32,7 @@ def dataset(tmp_path, capsys) -> Path:
         (source / sample.image_path).write_bytes(sample.image)
     (source / "content.md").write_text("".join(f"{s.image_path}\t{s.text}\n" for s in digits(20)))
     folder = tmp_path / "data"
-    assert main(["data", "build", str(source / "content.md"), "-o", str(folder)]) == 0
+    assert main(["data", "build", str(source / "content.md"), "-o", str(folder), "--splits", "rest/2/2"]) == 0
     capsys.readouterr()
     return folder
 

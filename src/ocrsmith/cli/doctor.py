@@ -25,6 +25,9 @@ EXTRAS: dict[str, tuple[tuple[str, ...], str]] = {
     ),
     "quant": (("bitsandbytes",), "QLoRA without Triton, AdamW with 8-bit moments"),
     "datasets": (("datasets",), "saved `datasets` folders and hub ids as sources"),
+    "pdf": (("pdfplumber", "pypdfium2"), "PDFs as sources"),
+    "synth": (("fonttools", "opencv-python-headless", "wordfreq"), "made-up pages: `data synth`"),
+    "baselines": (("onnxruntime", "rapidocr"), "RapidOCR to compare with"),
     "pretrain": (
         ("brotli", "fonttools", "opencv-python-headless", "wordfreq"),
         "train the nano model from scratch",

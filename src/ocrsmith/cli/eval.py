@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
+import json
+from enum import Enum, StrEnum
+from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from ocrsmith.cli import output
 from ocrsmith.cli.progress import PageBar
 from ocrsmith.cli.tables import print_metrics
-from ocrsmith.errors import require
+from ocrsmith.errors import SettingsError, require
 
 if TYPE_CHECKING:
+    from ocrsmith.datasets import Dataset
+    from ocrsmith.engines.base import Engine
     from ocrsmith.evaluation import Metrics
     from ocrsmith.records import SplitName
+
+
+OPENAI = "With --engine openai"
+FILE = "With --engine file"
+BASELINES = "With --engine tesseract or rapidocr"
 
 
 class Split(StrEnum):
@@ -36,6 +45,23 @@ class Mode(StrEnum):
     gundam = "gundam"
 
 
+class EngineName(StrEnum):
+    """Who reads the pages; a test holds it to the engines that there are."""
+
+    native = "native"
+    openai = "openai"
+    file = "file"
+    tesseract = "tesseract"
+    rapidocr = "rapidocr"
+
+
+class Dialect(StrEnum):
+    """What a server understands besides OpenAI's fields."""
+
+    openai = "openai"
+    vllm = "vllm"
+
+
 class Device(StrEnum):
     """Where the model runs."""
 
@@ -54,10 +80,16 @@ class Dtype(StrEnum):
 
 
 def eval_(
-    model: Annotated[str, typer.Option(help="nano, a model folder in hub layout, or a hub id.")],
     data: Annotated[Path, typer.Option(help="Dataset: its folder or prefix.")],
     out: Annotated[Path, typer.Option("-o", "--out", help="Evaluation folder to write.")],
+    model: Annotated[
+        str | None,
+        typer.Option(help="nano, a model folder, a hub id; for openai, the server's name."),
+    ] = None,
     adapter: Annotated[Path | None, typer.Option(help="Adapter folder, e.g. RUN/adapter.")] = None,
+    engine: Annotated[
+        EngineName, typer.Option(help="Who reads: the model in this process, a server, a file, a baseline.")
+    ] = EngineName.native,
     split: Annotated[Split, typer.Option(help="Split to read.")] = Split.test,
     limit: Annotated[int | None, typer.Option(min=1, help="Read only the first pages of the split.")] = None,
     batch_size: Annotated[
@@ -67,8 +99,57 @@ def eval_(
         int | None, typer.Option(min=1, help="Longest answer in tokens.", show_default="as saved, or 8192")
     ] = None,
     mode: Annotated[Mode | None, typer.Option(help="Resolution mode.", show_default="as saved")] = None,
-    device: Annotated[Device, typer.Option(help="Where to run.")] = Device.auto,
-    dtype: Annotated[Dtype, typer.Option(help="Precision.")] = Dtype.auto,
+    device: Annotated[Device | None, typer.Option(help="Where to run.", show_default="auto")] = None,
+    dtype: Annotated[Dtype | None, typer.Option(help="Precision.", show_default="auto")] = None,
+    base_url: Annotated[
+        str | None, typer.Option(metavar="URL", help="E.g. http://localhost:8000/v1.", rich_help_panel=OPENAI)
+    ] = None,
+    dialect: Annotated[
+        Dialect | None, typer.Option(help="What the server understands.", rich_help_panel=OPENAI)
+    ] = None,
+    api_key_env: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Environment variable that holds the key.",
+            show_default="OPENAI_API_KEY",
+            rich_help_panel=OPENAI,
+        ),
+    ] = None,
+    allow_http: Annotated[
+        bool, typer.Option("--allow-http", help="Plain http to other machines.", rich_help_panel=OPENAI)
+    ] = False,
+    concurrency: Annotated[
+        int | None, typer.Option(min=1, help="Pages under way at a time.", rich_help_panel=OPENAI)
+    ] = None,
+    timeout: Annotated[
+        float | None, typer.Option(help="Seconds for a page (tesseract too).", rich_help_panel=OPENAI)
+    ] = None,
+    retries: Annotated[
+        int | None, typer.Option(min=0, help="Further tries of a page.", rich_help_panel=OPENAI)
+    ] = None,
+    extra_body: Annotated[
+        str | None, typer.Option(metavar="JSON", help="Fields added to each request.", rich_help_panel=OPENAI)
+    ] = None,
+    predictions: Annotated[
+        Path | None,
+        typer.Option(help="JSONL, CSV, TSV, Parquet, or a folder of ID.txt.", rich_help_panel=FILE),
+    ] = None,
+    id_column: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Column of the pages' ids.", rich_help_panel=FILE)
+    ] = None,
+    text_column: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Column of what was read.", rich_help_panel=FILE)
+    ] = None,
+    language: Annotated[
+        str | None, typer.Option(help="tesseract's, e.g. chi_sim+eng.", rich_help_panel=BASELINES)
+    ] = None,
+    psm: Annotated[
+        int | None, typer.Option(help="tesseract's page segmentation: 7 for a line.", rich_help_panel=BASELINES)
+    ] = None,
+    rapidocr_models: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="rapidocr's ONNX models.", rich_help_panel=BASELINES)
+    ] = None,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Throw away what the folder holds of an earlier evaluation.")
     ] = False,
@@ -80,35 +161,45 @@ def eval_(
     as they are read: after Ctrl-C or a crash, the same command goes on where
     it stopped.
     """
-    require("torch", extra="train", why="Reading pages with a model")
-    from torch import cuda
-
     from ocrsmith.datasets import open_dataset
-    from ocrsmith.engines.native import NativeEngine
     from ocrsmith.evaluation import evaluate
     from ocrsmith.evaluation.evaluate import check_request
     from ocrsmith.evaluation.store import METRICS, PREDICTIONS, REPORT, load_metrics
-    from ocrsmith.model.host_memory import keep_freed_memory
 
     name: SplitName = split.value
+    if engine is EngineName.native:
+        require("torch", extra="train", why="Reading pages with a model")
     dataset = open_dataset(data)
     check_request(dataset, name, out, limit=limit)
-    if device.value == "cpu" or not cuda.is_available():
-        keep_freed_memory()
-    with output.notes().status(f"Loading {model}"):
-        engine = NativeEngine.load(
-            model,
-            adapter=adapter,
-            mode=mode.value if mode else None,
-            max_new_tokens=max_new_tokens,
-            batch_size=batch_size,
-            device=device.value,
-            dtype=dtype.value,
-        )
+    reader = _open(
+        engine,
+        model=model,
+        adapter=adapter,
+        mode=mode,
+        max_new_tokens=max_new_tokens,
+        batch_size=batch_size,
+        device=device,
+        dtype=dtype,
+        base_url=base_url,
+        dialect=dialect,
+        api_key_env=api_key_env,
+        allow_http=allow_http or None,
+        concurrency=concurrency,
+        timeout=timeout,
+        retries=retries,
+        extra_body=_json_object(extra_body),
+        path=predictions,
+        id_column=id_column,
+        text_column=text_column,
+        language=language,
+        psm=psm,
+        models=rapidocr_models,
+    )
+    _say_what_is_special(reader, dataset, name, limit)
     bar = PageBar()
     try:
         with bar:
-            metrics = evaluate(engine, dataset, name, out, limit=limit, overwrite=overwrite, progress=bar)
+            metrics = evaluate(reader, dataset, name, out, limit=limit, overwrite=overwrite, progress=bar)
     except KeyboardInterrupt:
         if bar.done:
             kept = f"{bar.done:,} of {bar.total:,} pages are kept in {out}"
@@ -122,6 +213,47 @@ def eval_(
         output.print_json({**metrics.to_json(), "provenance": provenance, "out": out, "files": files})
     else:
         print_metrics(metrics, out / REPORT)
+
+
+def _open(engine: EngineName, **options: Any) -> Engine:
+    """The engine, with the options that were given; those of other engines are refused."""
+    from ocrsmith.engines.registry import open_engine
+
+    if engine is EngineName.native:
+        from torch import cuda
+
+        from ocrsmith.model.host_memory import keep_freed_memory
+
+        if options["device"] is Device.cpu or not cuda.is_available():
+            keep_freed_memory()
+    values = {key: value.value if isinstance(value, Enum) else value for key, value in options.items()}
+    with output.notes().status(f"Opening {options['model'] or engine.value}"):
+        return open_engine(engine.value, **values)
+
+
+def _json_object(text: str | None) -> dict[str, Any] | None:
+    if text is None:
+        return None
+    try:
+        value = json.loads(text)
+    except ValueError as error:
+        value = error
+    if not isinstance(value, dict):
+        raise SettingsError(
+            f"{text!r} is no JSON object.", place="--extra-body", mend="""Write e.g. '{"top_p": 1}'."""
+        )
+    return value
+
+
+def _say_what_is_special(reader: Engine, dataset: Dataset, split: SplitName, limit: int | None) -> None:
+    """What the engine cannot do that the recipe asks for, and what of its file does not fit the dataset."""
+    for what, why in reader.describe().get("not_honoured", {}).items():
+        output.notes().print(f"{reader.name}: {what}: {why}.", markup=False, soft_wrap=True)
+    match = getattr(reader, "match", None)
+    if match is not None:
+        ids = (sample.id for sample in islice(dataset.iter_samples(split), limit))
+        for line in (*getattr(reader, "warnings", ()), *match(ids).warnings):
+            output.warn(line)
 
 
 def _failure(predictions: Path, metrics: Metrics) -> str:

@@ -125,6 +125,9 @@ def build_folder(
                     shutil.rmtree(folder, ignore_errors=True)
                 elif not (folder / PLAN_FILE).exists():
                     shutil.rmtree(folder / "result", ignore_errors=True)
+    except OutputError as error:
+        speak_of(target, folder, error)
+        raise
     finally:
         if not done:
             remove_empty(made)
