@@ -71,3 +71,14 @@ def test_a_wrong_option_is_named(
     assert problem in said
     assert said.count("Error:") == 1
     assert not (tmp_path / "eval").exists()
+
+
+def test_the_gate_sees_what_is_wrong(dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    lines = [json.dumps({"id": f"{number}.png", "prediction": f"text {number}".upper()}) for number in range(3)]
+    (tmp_path / "read.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    words = ["--engine", "file", "--predictions", str(tmp_path / "read.jsonl")]
+    assert main(["eval", *words, "--data", str(dataset), "-o", str(tmp_path / "eval")]) == 0
+    rules = ["cer.mean > 0.5", "normalised.casefold.cer.mean == 0", "errors.kinds.loop.share == 0"]
+    assert main(["gate", str(tmp_path / "eval"), *rules]) == 0
+    assert main(["gate", str(tmp_path / "eval"), "errors.edits < 5"]) == 1
+    assert "errors.edits" in capsys.readouterr().out

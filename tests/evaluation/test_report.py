@@ -14,12 +14,14 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from ocrsmith.evaluation import Evaluation
+from ocrsmith.evaluation.analysis import Analysis
 from ocrsmith.evaluation.compare import Comparison, PagePair, compare_pairs
+from ocrsmith.evaluation.error_kinds import KINDS
 from ocrsmith.evaluation.report import render_comparison, render_evaluation
 from ocrsmith.evaluation.report.chart import LABELS, chart, histogram
 from ocrsmith.evaluation.report.diff import language, segments
 from ocrsmith.evaluation.report.picture import LONGEST_SIDE, picture
-from ocrsmith.evaluation.report.render import choose, duration, percent
+from ocrsmith.evaluation.report.render import KIND_WORDS, _seen, choose, duration, percent
 
 Make = Callable[..., Evaluation]
 HOSTILE = "</p><script>alert('x')</script><img src=x onerror=alert(1)>\"'&{{ 7*7 }}"
@@ -60,6 +62,10 @@ def no_images(ids: Any) -> dict[str, bytes]:
     return {}
 
 
+def rendered(made: Evaluation, images: Any) -> str:
+    return render_evaluation(made, Analysis.of(made.results), images)
+
+
 def comparison_of(a: Evaluation, b: Evaluation) -> Comparison:
     rows = zip(a.results, b.results, a.scores, b.scores, strict=True)
     return compare_pairs([PagePair(*row) for row in rows], 0, a.provenance, b.provenance)
@@ -67,7 +73,7 @@ def comparison_of(a: Evaluation, b: Evaluation) -> Comparison:
 
 def test_the_ten_worst_and_the_best_are_shown_with_their_images(evaluation: Make) -> None:
     made = evaluation(*[("a" * 20, "a" * (20 - n)) for n in range(20)])
-    page = read(render_evaluation(made, images_of))
+    page = read(rendered(made, images_of))
     names = [text for text in page.texts if re.fullmatch(r"p\d+", text)]
     assert names == [f"p{n}" for n in range(19, 9, -1)] + ["p0", "p1", "p2", "p3", "p4"]
     assert len([tag for tag, _ in page.tags if tag == "img"]) == 15
@@ -75,7 +81,7 @@ def test_the_ten_worst_and_the_best_are_shown_with_their_images(evaluation: Make
 
 def test_figures_are_in_the_report(evaluation: Make) -> None:
     made = evaluation(("abcd", "abcd"), ("abcd", "abcx"), ("abcd", "", "error"))
-    page = render_evaluation(made, no_images).replace("\u00a0", " ")
+    page = rendered(made, no_images).replace("\u00a0", " ")
     assert percent(made.metrics.cer.mean) == "41.67 %"
     for figure in ("41.67 %", "25.00 %", "33.3 %"):
         assert figure in page
@@ -88,7 +94,7 @@ def test_nothing_that_a_model_writes_becomes_code(evaluation: Make, kind: str) -
     made = evaluation(hostile, ("b", HOSTILE), **provenance)
     clean = evaluation(("a", "x"), ("b", "b"))
     if kind == "evaluation":
-        page, plain = render_evaluation(made, no_images), render_evaluation(clean, no_images)
+        page, plain = rendered(made, no_images), rendered(clean, no_images)
     else:
         better = evaluation((hostile[0], hostile[0]), ("b", "b"), **provenance)
         page = render_comparison(comparison_of(made, better), (HOSTILE, HOSTILE), no_images)
@@ -113,7 +119,7 @@ def test_nothing_that_a_model_writes_becomes_code(evaluation: Make, kind: str) -
 
 
 def test_the_page_loads_nothing(evaluation: Make) -> None:
-    page = render_evaluation(evaluation(("abcd", "abxd")), images_of)
+    page = rendered(evaluation(("abcd", "abxd")), images_of)
     for tag, attributes in read(page).tags:
         assert tag not in ("script", "link", "iframe", "object")
         for name in ("src", "href", "srcset"):
@@ -123,7 +129,7 @@ def test_the_page_loads_nothing(evaluation: Make) -> None:
 
 
 def test_right_to_left_text_is_isolated_and_keeps_its_direction(evaluation: Make) -> None:
-    page = render_evaluation(evaluation(("می‌خواهم", "میخواهم")), no_images)
+    page = rendered(evaluation(("می‌خواهم", "میخواهم")), no_images)
     blocks = [attributes for tag, attributes in read(page).tags if tag == "p" and "dir" in attributes]
     assert len(blocks) == 3  # reference, prediction, difference
     assert {block["dir"] for block in blocks} == {"auto"}
@@ -144,7 +150,7 @@ def test_marks_do_not_cut_arabic_letters_apart() -> None:
 
 
 def test_long_texts_are_cut_and_the_cut_is_said(evaluation: Make) -> None:
-    page = render_evaluation(evaluation(("short", "0 " * 4_000, "loop")), no_images)
+    page = rendered(evaluation(("short", "0 " * 4_000, "loop")), no_images)
     assert f"{8_000 - 405:,} more characters are not shown" in page
     assert len(page) < 60_000
 
@@ -152,7 +158,7 @@ def test_long_texts_are_cut_and_the_cut_is_said(evaluation: Make) -> None:
 def test_an_image_that_cannot_be_opened_is_said_to_be_missing(evaluation: Make) -> None:
     made = evaluation(("a", "b"))
     for images in (no_images, lambda ids: dict.fromkeys(ids, b"not an image")):
-        page = render_evaluation(made, images)
+        page = rendered(made, images)
         assert "The image is not at hand" in page
         assert "<img" not in page
 
@@ -168,7 +174,7 @@ def test_large_images_are_made_small_and_low_ones_enlarged() -> None:
 
 
 def test_one_perfect_page_is_a_report(evaluation: Make) -> None:
-    page = render_evaluation(evaluation(("abc", "abc")), no_images)
+    page = rendered(evaluation(("abc", "abc")), no_images)
     assert "no other page has an error" in page
 
 
@@ -286,3 +292,23 @@ def test_rates_are_written_for_people(rate: float | None, text: str) -> None:
 
 def test_durations_are_written_for_people() -> None:
     assert [duration(seconds) for seconds in (0.26, 93.4, 7325)] == ["0.3 s", "1 min 33 s", "2 h 02 min"]
+
+
+def test_kinds_of_errors_confusions_and_policies_are_shown(evaluation: Make) -> None:
+    page = rendered(evaluation(("O0 cat", "00 cat"), ("Ａbc", "Abc")), no_images)
+    said = " ".join(" ".join(read(page).texts).split())
+    assert "confusion 50.0 %" in said.replace(" ", " ")
+    assert "normalisation 50.0 %" in said.replace(" ", " ")
+    assert "What was read as what" in said
+    assert "nfkc + zh + fa" in said
+
+
+def test_every_kind_is_explained() -> None:
+    assert set(KIND_WORDS) == set(KINDS)
+
+
+def test_invisible_characters_are_named() -> None:
+    assert _seen("‌") == "zero width non-joiner"
+    assert _seen(" ") == "space"
+    assert _seen("") == "nothing"
+    assert _seen("rn") == "r n"

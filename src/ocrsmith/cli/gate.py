@@ -39,7 +39,7 @@ def gate(
     """
     from ocrsmith.evaluation.gate import all_hold, check_rules, flatten, read_rules
     from ocrsmith.evaluation.rules import parse_rule
-    from ocrsmith.evaluation.store import load_metrics
+    from ocrsmith.evaluation.store import load_figures, load_metrics
 
     parsed = [parse_rule(text) for text in rules or ()]
     for path in rules_files or ():
@@ -50,13 +50,13 @@ def gate(
             place="ocrsmith gate",
             mend="Give rules in quotes, such as 'p90 < 0.05', or a file of them with --rules.",
         )
-    metrics, provenance = load_metrics(evaluation)
+    _, provenance = load_metrics(evaluation)
     base_figures = None
     if base is not None:
-        base_metrics, base_provenance = load_metrics(base)
-        base_figures = flatten(base_metrics.to_json())
+        _, base_provenance = load_metrics(base)
+        base_figures = flatten(load_figures(base))
         _warn_if_other_pages(provenance, base_provenance)
-    outcomes = check_rules(parsed, flatten(metrics.to_json()), base_figures)
+    outcomes = check_rules(parsed, flatten(load_figures(evaluation)), base_figures)
     holds = all_hold(outcomes)
     if as_json:
         results = [outcome.to_json() for outcome in outcomes]

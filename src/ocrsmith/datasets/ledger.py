@@ -110,5 +110,7 @@ def _parse(line: bytes) -> Excluded:
 
 def describe(item: Excluded) -> str:
     """One line for a person: place, reason, detail."""
-    line = "" if item.line is None else f", line {item.line}"
-    return f"{item.source}{line}: {item.reason}: {item.detail}"
+    place = item.source if item.line is None else f"{item.source}, line {item.line}"
+    if item.line is None and item.image_path and item.image_path not in item.detail:
+        place += f", {item.image_path}"
+    return f"{place}: {item.reason}: {item.detail}"

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 from ocrsmith.engines.base import Engine, PageRequest, failed
 from ocrsmith.errors import DataError, SettingsError
 from ocrsmith.evaluation import store
+from ocrsmith.evaluation.analysis import Analysis
 from ocrsmith.evaluation.journal import Journal, differences, other_settings
 from ocrsmith.evaluation.report import render_evaluation
 from ocrsmith.evaluation.statistics import METHODS, Metrics
@@ -75,18 +76,21 @@ def evaluate(
     if overwrite:
         _discard(out)
     finished = _finished(out, settings)
+    analysis = None
     if finished is None:
         journal = Journal.open(out / store.JOURNAL, settings)
         _read_pages(engine, dataset, split, limit, total, journal, progress)
         results = sorted(journal.results.values(), key=lambda result: result.index)
         finished = Evaluation.of(results, _provenance(settings, runtime, dataset))
-        store.save(finished, out)
+        analysis = Analysis.of(finished.results)
+        store.save(finished, out, analysis.to_json())
         journal.close()
         (out / store.REPORT).unlink(missing_ok=True)
     elif progress:
         progress(total, total)
     if not (out / store.REPORT).is_file():
-        page = render_evaluation(finished, lambda ids: find_images(dataset, split, ids))
+        analysis = analysis or Analysis.of(finished.results)
+        page = render_evaluation(finished, analysis, lambda ids: find_images(dataset, split, ids))
         write_text(out / store.REPORT, page)
     return finished.metrics
 

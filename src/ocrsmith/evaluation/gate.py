@@ -97,9 +97,13 @@ def flatten(metrics: Mapping[str, Any]) -> dict[str, float]:
             figures[name] = math.nan
         elif isinstance(value, Mapping):
             todo += [(f"{name}.{key}", item) for key, item in value.items()]
-        elif isinstance(value, list | tuple) and len(value) == 2:
+        elif isinstance(value, list | tuple) and len(value) == 2 and _are_numbers(value):
             todo += [(f"{name}.{end}", item) for end, item in zip(("low", "high"), value, strict=True)]
     return figures
+
+
+def _are_numbers(values: Sequence[Any]) -> bool:
+    return all(isinstance(value, int | float) and not isinstance(value, bool) for value in values)
 
 
 def read_rules(path: Path) -> list[Rule]:

@@ -159,11 +159,16 @@ def write_json(path: Path, value: Mapping[str, Any]) -> None:
     write_text(path, text)
 
 
-def save(evaluation: Evaluation, out: Path) -> None:
-    """Writes predictions.parquet, then metrics.json: its presence says that the evaluation is complete."""
+def save(evaluation: Evaluation, out: Path, analysis: Mapping[str, Any] | None = None) -> None:
+    """Writes predictions.parquet, then metrics.json: its presence says that the evaluation is complete.
+
+    Args:
+        analysis: further keys of metrics.json (see `analysis.Analysis.to_json`).
+    """
     table = _table(evaluation)
     write_file(out / PREDICTIONS, lambda file: pq.write_table(table, file, compression="zstd"))
-    write_json(out / METRICS, {**evaluation.metrics.to_json(), "provenance": dict(evaluation.provenance)})
+    figures = {**evaluation.metrics.to_json(), **(analysis or {})}
+    write_json(out / METRICS, {**figures, "provenance": dict(evaluation.provenance)})
 
 
 def _table(evaluation: Evaluation) -> pa.Table:
@@ -210,6 +215,13 @@ def load_metrics(folder: Path) -> tuple[Metrics, dict[str, Any]]:
     except (ValueError, TypeError, AttributeError):  # not text, not JSON, or not an object of numbers
         problem = "This file cannot be read as an evaluation's figures."
     raise DataError(problem, place=str(path), mend="Run the evaluation again with --overwrite.")
+
+
+def load_figures(folder: Path) -> dict[str, Any]:
+    """All of metrics.json but the provenance: the figures, and the analysis of errors. Raises DataError."""
+    load_metrics(folder)
+    content = json.loads((folder / METRICS).read_text(encoding="utf-8"))
+    return {key: value for key, value in content.items() if key != "provenance"}
 
 
 def load_predictions(path: Path) -> list[PageResult]:

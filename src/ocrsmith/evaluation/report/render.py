@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ from ocrsmith.evaluation.store import Evaluation, PageResult
 from ocrsmith.records import FinishReason
 
 if TYPE_CHECKING:
+    from ocrsmith.evaluation.analysis import Analysis
     from ocrsmith.evaluation.compare import Comparison, PagePair
 
 ImageSource = Callable[[Sequence[str]], Mapping[str, bytes]]
@@ -54,6 +56,18 @@ FINISH: dict[FinishReason, str] = {
     "loop": "loop",
     "error": "failed",
 }
+KIND_WORDS: Mapping[str, str] = {
+    "loop": "endless repetition, and what was not read because of it",
+    "truncation": "cut off by the token limit",
+    "structure": "order of lines, tags, marks or line breaks",
+    "hallucination": "text that stands nowhere on the page",
+    "normalisation": "nothing but width, punctuation, scripts of digits, joiners or white space",
+    "substitution": "a known word that does not look like the true one: guessed",
+    "confusion": "characters read as others",
+    "insertion": "a few characters too many, or a line read twice",
+    "omission": "characters or lines missing",
+}
+"""What each kind of error is; a test holds it to `error_kinds.KINDS`."""
 _COUNTS = ("loops", "truncated", "failed")
 
 
@@ -86,11 +100,12 @@ class Card:
     change: float | None = None
 
 
-def render_evaluation(evaluation: Evaluation, images: ImageSource) -> str:
+def render_evaluation(evaluation: Evaluation, analysis: Analysis, images: ImageSource) -> str:
     """The report of one evaluation, as HTML.
 
     Args:
         evaluation: at least one page.
+        analysis: of its pages.
         images: gives the images of the samples shown.
     """
     worst, best = choose(evaluation)
@@ -105,6 +120,11 @@ def render_evaluation(evaluation: Evaluation, images: ImageSource) -> str:
             metrics=evaluation.metrics,
             rows=_rows(evaluation.metrics),
             chart=chart([[score.cer for score in evaluation.scores]]),
+            kinds=[item for item in analysis.kinds.kinds if item.spans],
+            kind_words=KIND_WORDS,
+            kind_notes=analysis.kinds.notes,
+            confusions=[(_seen(item.reference), _seen(item.prediction), item) for item in analysis.confusions],
+            normalised=[(item.policy.replace("+", " + "), item) for item in analysis.normalised],
             worst=[cards[place] for place in worst],
             best=[cards[place] for place in best],
             provenance=_flat(evaluation.provenance),
@@ -143,6 +163,16 @@ def render_comparison(comparison: Comparison, names: tuple[str, str], images: Im
             flips=[("Now exact", comparison.became_exact), ("No longer exact", comparison.lost_exact)],
             provenance=[_flat(comparison.provenance_a), _flat(comparison.provenance_b)],
         )
+    )
+
+
+def _seen(text: str) -> str:
+    """A character or group as a table shows it; an empty side and invisible ones by name."""
+    if not text:
+        return "nothing"
+    return " ".join(
+        char if char.isprintable() and char != " " else unicodedata.name(char, f"U+{ord(char):04X}").lower()
+        for char in text
     )
 
 
