@@ -30,7 +30,7 @@ NORMALISATION = parse_policy("nfkc+casefold+whitespace")
 MAX_FIELDS = 10_000
 """Fields of one text; what follows is left out."""
 
-_TAGGED = re.compile(r"<([^\s<>/]{1,100})>([^<]*+)</\1>")
+_TAGGED = re.compile(r"<([^\s<>/]{1,100})>([^<]*)</\1>")
 _NAME_BEFORE = re.compile(r"([^\n<>:：]{1,100})[:：][ \t]*\Z")
 _NO_FIELDS = frozenset(
     (

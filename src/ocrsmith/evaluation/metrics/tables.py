@@ -39,11 +39,11 @@ _MARKS = {
 _UNMARK = re.compile("[\U0010f000-\U0010f0ff]")
 
 _TAG = re.compile(
-    r"<(?P<close>/?)(?P<name>[A-Za-z][A-Za-z0-9]*+)"
-    r"""(?P<rest>(?:[^<>"']|"[^"<]{0,500}+"|'[^'<]{0,500}+')*+(?=>)|[^<>]*+)>"""
+    r"<(?P<close>/?)(?P<name>[A-Za-z][A-Za-z0-9]{0,30})(?![A-Za-z0-9])"
+    r"""(?P<rest>(?:[^<>"']|"[^"<]{0,500}"|'[^'<]{0,500}')*(?=>)|[^<>]*)>"""
 )
-_COMMENT = re.compile(r"<!--(?:[^-]|-(?!->))*+(?:-->|\Z)")
-_SPAN = re.compile(r"""\b(colspan|rowspan)\s*+=\s*+["']?\s*+(\d{1,6})""", re.IGNORECASE)
+_COMMENT = re.compile(r"<!--(?:[^-]|-(?!->))*(?:-->|\Z)")
+_SPAN = re.compile(r"""\b(colspan|rowspan)\s{0,20}=\s{0,20}["']?\s{0,20}(\d{1,6})""", re.IGNORECASE)
 _TABLE_TAG = re.compile(r"<(/?)table\b", re.IGNORECASE)
 
 

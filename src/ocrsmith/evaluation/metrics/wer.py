@@ -101,11 +101,12 @@ def _word_finder() -> Callable[[str], list[str]]:
     """Made on first use: the marks of all scripts have to be gathered from Unicode's table."""
     marks = f"[{_marks()}{_FORMAT}]"
     letter = f"[^\\W\\d_{_ALONE}]"
-    run = f"(?:[^\\W{_ALONE}]{marks}*+)++"
+    # Nothing here needs possessive quantifiers to be fast, and Python 3.11 before 3.11.4 gets them wrong.
+    run = f"(?:[^\\W{_ALONE}]{marks}*)+"
     inside = f"(?:(?<![\\d_])[{_BOTH}{_LETTERS_ONLY}](?={letter})|(?<=\\d)[{_BOTH}{_DIGITS_ONLY}](?=\\d))"
     flag = "[\U0001f1e6-\U0001f1ff]{2}"
-    other = f"[^\\s\u200b]{marks}*+(?:(?<=\u200d)[^\\w\\s]{marks}*+)*+"
-    return re.compile(f"{run}(?:{inside}{run})*+|{flag}|{other}").findall
+    other = f"[^\\s\u200b]{marks}*(?:(?<=\u200d)[^\\w\\s]{marks}*)*"
+    return re.compile(f"{run}(?:{inside}{run})*|{flag}|{other}").findall
 
 
 def _marks() -> str:
