@@ -9,7 +9,10 @@ from ocrsmith.cli import output
 
 
 class Bar:
-    """A bar with counts, the time spent and the time left, for the length of a `with` block."""
+    """A bar with counts, the time spent and the time left, for the length of a `with` block. Without
+    a terminal, a line now and then."""
+
+    SECONDS_BETWEEN_LINES = 30
 
     def __init__(self, unit: str = "") -> None:
         from rich import progress
@@ -27,6 +30,7 @@ class Bar:
             transient=True,
             disable=not console.is_terminal,
         )
+        self._told = time.monotonic()
 
     def __enter__(self) -> Any:
         self._progress.start()
@@ -34,6 +38,12 @@ class Bar:
 
     def __exit__(self, *_: object) -> None:
         self._progress.stop()
+
+    def _tell(self, line: str) -> None:
+        """Prints a line where nobody sees the bar, if the last one is long ago."""
+        if not self._console.is_terminal and time.monotonic() - self._told >= self.SECONDS_BETWEEN_LINES:
+            self._told = time.monotonic()
+            self._console.print(line)
 
 
 class BuildBar(Bar):
@@ -50,12 +60,11 @@ class BuildBar(Bar):
             self._tasks[phase] = self._progress.add_task(self._LABELS[phase], total=total, completed=done)
         if done % 64 == 0 or done == total:
             self._progress.update(self._tasks[phase], completed=done)
+            self._tell(f"{self._LABELS[phase]}: {done:,}" + ("" if total is None else f" of {total:,}"))
 
 
 class CountBar(Bar):
-    """How many of a known number are done. Without a terminal, a line now and then."""
-
-    SECONDS_BETWEEN_LINES = 30
+    """How many of a known number are done."""
 
     def __init__(self, unit: str, label: str, verb: str) -> None:
         """`unit`: what is counted; `label` stands before the bar, `verb` begins a line."""
@@ -64,7 +73,6 @@ class CountBar(Bar):
         self.done = 0
         self.total = 0
         self._task: Any = None
-        self._told = time.monotonic()
 
     def __call__(self, done: int, total: int) -> None:
         """What was done before does not count for the speed."""
@@ -72,9 +80,7 @@ class CountBar(Bar):
             self._task = self._progress.add_task(self.label, total=total, completed=done)
         self.done, self.total = done, total
         self._progress.update(self._task, completed=done, total=total)
-        if not self._console.is_terminal and time.monotonic() - self._told >= self.SECONDS_BETWEEN_LINES:
-            self._told = time.monotonic()
-            self._console.print(f"{self.verb} {done:,} of {total:,} {self.unit}")
+        self._tell(f"{self.verb} {done:,} of {total:,} {self.unit}")
 
 
 class PageBar(CountBar):
