@@ -35,7 +35,3 @@ def combine(samples: Iterable[tuple[SplitName, bytes]]) -> str:
     for line in sorted(split.encode() + b"\0" + value for split, value in samples):
         digest.update(line)
     return f"sha256:{digest.hexdigest()}"
-
-
-def _encode(text: str) -> bytes:
-    return text.encode("utf-8", "surrogatepass")

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from statistics import fmean
 from typing import Any
 
 from ocrsmith.evaluation.confusions import Confusion, ConfusionTable
@@ -11,6 +12,7 @@ from ocrsmith.evaluation.error_kinds import classify
 from ocrsmith.evaluation.kind_shares import KindShares, summarise
 from ocrsmith.evaluation.lexicon import Lexicon
 from ocrsmith.evaluation.metrics import score_page
+from ocrsmith.evaluation.statistics import micro_cer
 from ocrsmith.evaluation.store import PageResult
 from ocrsmith.text.normalise import parse_policy
 
@@ -71,14 +73,4 @@ def _normalised(results: Sequence[PageResult], name: str) -> Normalised:
             strict=True,
         )
     ]
-    return Normalised(name, _mean(score.cer for score in scores), _micro(scores))
-
-
-def _mean(values: Iterable[float]) -> float:
-    found = list(values)
-    return sum(found) / len(found)
-
-
-def _micro(scores: Sequence[Any]) -> float:
-    edits, length = sum(score.edits for score in scores), sum(score.length for score in scores)
-    return edits / length if length else float(edits > 0)
+    return Normalised(name, fmean(score.cer for score in scores), micro_cer(scores))

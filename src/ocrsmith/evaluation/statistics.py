@@ -138,7 +138,7 @@ def summarize(
         n=len(scores),
         cer=CerFigures(
             mean=float(rates.mean()),
-            micro=_micro(scores),
+            micro=micro_cer(scores),
             median=p50,
             std=float(rates.std()),
             max=float(rates.max()),
@@ -216,7 +216,7 @@ def _bounds(means: Floats) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def _micro(scores: Sequence[PageScore]) -> float:
+def micro_cer(scores: Sequence[PageScore]) -> float:
     """All edits over all characters; references that are all empty follow the rule of a single page."""
     edits = sum(score.edits for score in scores)
     characters = sum(score.length for score in scores)
