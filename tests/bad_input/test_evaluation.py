@@ -105,7 +105,7 @@ except OutputError as error:
 """
 
 
-@pytest.mark.parametrize(("room", "left"), [(50, set()), (800, {"journal.jsonl"}), (4_500, None)])
+@pytest.mark.parametrize(("room", "left"), [(50, set()), (800, {"journal.jsonl"}), (16_000, None)])
 def test_a_full_disk_leaves_no_half_file(tmp_path: Path, room: int, left: set[str] | None) -> None:
     words = [sys.executable, "-c", FULL_DISK, str(tmp_path), str(Path(__file__).parent), str(room)]
     done = subprocess.run(words, capture_output=True, text=True, check=True)

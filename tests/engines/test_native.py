@@ -169,6 +169,10 @@ def test_batched_decoding_is_plain_greedy_decoding(model: OcrModel, processor: O
         assert answer.finish_reason == "length"
         assert answer.logprob_mean == pytest.approx(sum(logprobs) / 12, abs=1e-4)
         assert answer.logprob_min == pytest.approx(min(logprobs), abs=1e-4)
+        assert answer.token_logprobs == pytest.approx(logprobs, abs=1e-4)
+        assert len(answer.token_ends) == 12
+        assert answer.token_ends[-1] == len(answer.text)
+        assert (answer.mode, answer.attempts) == ("tiny", 1)
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 5])

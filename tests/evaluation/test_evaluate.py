@@ -9,12 +9,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from ocrsmith.errors import DataError, OutputError, SettingsError
-from ocrsmith.evaluation import Metrics, evaluate, load
+from ocrsmith.evaluation import Evaluation, Metrics, evaluate, load, store
 from ocrsmith.evaluation.journal import differences
+from ocrsmith.evaluation.store import PageResult
+from ocrsmith.records import PageSample, Prediction
 from ocrsmith.settings.files import write_file
 
 MakePages = Callable[..., Any]
@@ -228,3 +231,44 @@ def test_files_replace_older_ones_as_a_whole(tmp_path: Path) -> None:
         write_file(target, half)
     assert target.read_text() == "old"
     assert list(tmp_path.iterdir()) == [target]
+
+
+def test_what_is_known_of_a_page_comes_back_from_the_folder(tmp_path: Path) -> None:
+    sample = PageSample("a", b"", "a.png", "ab中", "g", source="scans", meta={"language": "zh", "page": 3})
+    answer = Prediction(
+        "a",
+        "ab中",
+        "stop",
+        0.5,
+        tokens=4,
+        token_ends=(1, 2, 2, 3),
+        token_logprobs=(-0.5, -0.25, -1.0, -2.0),
+        mode="base",
+        attempts=2,
+    )
+    result = PageResult.join(0, sample, answer)
+    store.save(Evaluation.of([result], {}), tmp_path)
+    assert store.load(tmp_path).results == [result]
+
+
+def test_a_folder_of_an_earlier_version_still_loads(saved: Callable[..., Path]) -> None:
+    folder = saved("old", ("abc", "abd"))
+    table = pq.read_table(folder / store.PREDICTIONS)
+    pq.write_table(table.drop_columns(list(store.LATER_COLUMNS)), folder / store.PREDICTIONS)
+    (result,) = store.load(folder).results
+    assert (result.source, result.meta, result.mode, result.attempts, result.token_ends) == ("", {}, "", 1, ())
+
+
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [("meta", "[1]"), ("meta", "{"), ("token_ends", [1, 2]), ("attempts", None), ("mode", None)],
+    ids=["list", "broken", "more ends than probabilities", "no attempts", "no mode"],
+)
+def test_a_wrong_value_in_a_later_column_is_named(saved: Callable[..., Path], column: str, value: Any) -> None:
+    folder = saved("wrong", ("abc", "abd"))
+    table = pq.read_table(folder / store.PREDICTIONS)
+    place = table.column_names.index(column)
+    kind = table.schema.field(place).type
+    pq.write_table(table.set_column(place, column, pa.array([value], kind)), folder / store.PREDICTIONS)
+    with pytest.raises(DataError, match="not a page's result"):
+        store.load(folder)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
+from ocrsmith.engines.decoding import DecodingSettings
 from ocrsmith.records import Prediction
 
 ReadProgress = Callable[[int], None]
@@ -54,7 +55,36 @@ class Engine(Protocol):
         ...
 
 
+@runtime_checkable
+class Adjustable(Engine, Protocol):
+    """An engine that can read with other settings without loading its model again."""
+
+    def adjusted(self, *, mode: str | None = None, decoding: DecodingSettings | None = None) -> Engine:
+        """The same model or connection, read with other settings; this engine stays as it is.
+
+        Args:
+            mode: resolution mode; None keeps it.
+            decoding: decoding settings; None keeps them.
+
+        Raises:
+            SettingsError: the engine cannot honour one of them, or there is no such mode.
+        """
+        ...
+
+
 def failed(request: PageRequest, reason: str, *, seconds: float = 0.0) -> Prediction:
     """The prediction of a page that could not be read: no text, the reason in one line."""
     line = " ".join(reason.split()) or "unknown error"
     return Prediction(id=request.id, text="", finish_reason="error", seconds=seconds, error=line)
+
+
+def strip_aligned(text: str, ends: Sequence[int]) -> tuple[str, tuple[int, ...]]:
+    """Cuts white space off both ends of an answer, as references have none, and moves its tokens' ends with it.
+
+    Args:
+        text: as decoded.
+        ends: where each token's text ends in it (see `Prediction.token_ends`); may be empty.
+    """
+    stripped = text.strip()
+    cut = len(text) - len(text.lstrip())
+    return stripped, tuple(min(max(end - cut, 0), len(stripped)) for end in ends)

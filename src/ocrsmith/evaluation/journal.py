@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +60,7 @@ class Journal:
         """Appends pages; they are with the operating system when this returns."""
         with writing(self.path), self.path.open("a", encoding="utf-8") as file:
             for result in results:
-                file.write(json.dumps(asdict(result), ensure_ascii=True) + "\n")
+                file.write(json.dumps(result.to_row(), ensure_ascii=True) + "\n")
                 self.results[result.id] = result
 
     def close(self) -> None:

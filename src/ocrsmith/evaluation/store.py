@@ -14,7 +14,7 @@ import json
 import math
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, get_args
 
@@ -33,7 +33,7 @@ REPORT = "report.html"
 COMPARISON = "comparison.json"
 COMPARISON_REPORT = "comparison.html"
 JOURNAL = "journal.jsonl"
-JOURNAL_FORMAT = 1
+JOURNAL_FORMAT = 2
 
 SCHEMA = pa.schema(
     [
@@ -51,8 +51,16 @@ SCHEMA = pa.schema(
         ("finish_reason", pa.string()),
         ("error", pa.string()),
         ("seconds", pa.float64()),
+        ("source", pa.string()),
+        ("meta", pa.string()),
+        ("mode", pa.string()),
+        ("attempts", pa.int64()),
+        ("token_ends", pa.list_(pa.int32())),
+        ("token_logprobs", pa.list_(pa.float32())),
     ]
 )
+LATER_COLUMNS = ("source", "meta", "mode", "attempts", "token_ends", "token_logprobs")
+"""What folders of earlier versions lack."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +80,14 @@ class PageResult:
     logprob_min: float | None = None
     error: str | None = None
     seconds: float = 0.0
+    source: str = ""
+    meta: Mapping[str, Any] = field(default_factory=dict)
+    """What the dataset says of the page besides: language, font, region …"""
+    mode: str = ""
+    attempts: int = 1
+    token_ends: tuple[int, ...] = ()
+    token_logprobs: tuple[float, ...] = ()
+    """See `Prediction` for these four."""
 
     @classmethod
     def join(cls, index: int, sample: PageSample, prediction: Prediction) -> PageResult:
@@ -89,7 +105,17 @@ class PageResult:
             logprob_min=prediction.logprob_min,
             error=prediction.error,
             seconds=prediction.seconds,
+            source=sample.source,
+            meta=sample.meta,
+            mode=prediction.mode,
+            attempts=prediction.attempts,
+            token_ends=prediction.token_ends,
+            token_logprobs=prediction.token_logprobs,
         )
+
+    def to_row(self) -> dict[str, Any]:
+        """The fields by name."""
+        return {name: getattr(self, name) for name in _FIELDS}
 
     @property
     def score(self) -> PageScore:
@@ -102,6 +128,9 @@ class PageResult:
         if self.finish_reason == "error":
             return 0.0
         return None if self.logprob_mean is None else math.exp(self.logprob_mean)
+
+
+_FIELDS = tuple(item.name for item in fields(PageResult))
 
 
 @dataclass(frozen=True)
@@ -174,7 +203,8 @@ def save(evaluation: Evaluation, out: Path, analysis: Mapping[str, Any] | None =
 def _table(evaluation: Evaluation) -> pa.Table:
     columns: dict[str, list[Any]] = {name: [] for name in SCHEMA.names}
     for result, score in zip(evaluation.results, evaluation.scores, strict=True):
-        row = asdict(result) | {"cer": score.cer, "edits": score.edits, "confidence": result.confidence}
+        row = result.to_row() | {"cer": score.cer, "edits": score.edits, "confidence": result.confidence}
+        row["meta"] = json.dumps(row["meta"], ensure_ascii=False)
         for name, column in columns.items():
             column.append(row[name])
     return pa.table(columns, schema=SCHEMA)
@@ -232,15 +262,15 @@ def load_predictions(path: Path) -> list[PageResult]:
         size = path.stat().st_size if path.is_file() else None
         problem = "It is empty (0 bytes)." if size == 0 else f"It cannot be read ({_first_line(error)})."
         raise DataError(problem, place=str(path), mend="Run the evaluation again with --overwrite.") from error
-    names = [field.name for field in fields(PageResult) if field.name != "index"]
-    missing = [name for name in names if name not in table.column_names]
+    names = [name for name in _FIELDS if name != "index"]
+    missing = [name for name in names if name not in (*table.column_names, *LATER_COLUMNS)]
     if missing:
         raise DataError(
             f"Columns are missing: {', '.join(missing)}.",
             place=str(path),
             mend="Give a folder written by `ocrsmith eval`.",
         )
-    rows = table.select(names).to_pylist()
+    rows = table.select([name for name in names if name in table.column_names]).to_pylist()
     return [check_result({**row, "index": index}, path, index + 1) for index, row in enumerate(rows)]
 
 
@@ -265,17 +295,31 @@ def _not_finished(folder: Path) -> DataError:
 def check_result(row: Mapping[str, Any], path: Path, line: int) -> PageResult:
     """A record from a file, checked. Raises DataError."""
     try:
-        result = PageResult(**row)
-        texts = (result.id, result.group, result.image_path, result.reference, result.prediction)
-        good = all(isinstance(text, str) for text in texts) and result.finish_reason in get_args(FinishReason)
-        good = good and isinstance(result.index, int) and isinstance(result.seconds, (int, float))
-    except TypeError:
+        meta = row.get("meta", {})
+        meta = json.loads(meta) if isinstance(meta, str) else meta
+        tokens = {name: tuple(row.get(name) or ()) for name in ("token_ends", "token_logprobs")}
+        result = PageResult(**{**row, "meta": meta, **tokens})
+        good = _is_result(result)
+    except (TypeError, ValueError):
         good = False
     if not good:
         raise DataError(
             "This is not a page's result.", place=f"{path}, line {line}", mend="Start afresh with --overwrite."
         )
     return result
+
+
+def _is_result(result: PageResult) -> bool:
+    texts = (result.id, result.group, result.image_path, result.reference, result.prediction)
+    others = (result.source, result.mode)
+    return (
+        all(isinstance(text, str) for text in (*texts, *others))
+        and result.finish_reason in get_args(FinishReason)
+        and all(isinstance(number, int) for number in (result.index, result.attempts, *result.token_ends))
+        and isinstance(result.seconds, (int, float))
+        and isinstance(result.meta, Mapping)
+        and len(result.token_ends) == len(result.token_logprobs)
+    )
 
 
 def _first_line(error: Exception) -> str:

@@ -7,6 +7,7 @@ for beginning, end, padding and image never do: where a text contains them they 
 
 from __future__ import annotations
 
+import codecs
 import json
 import re
 from collections.abc import Iterable, Sequence
@@ -22,6 +23,10 @@ from ocrsmith.text.prompts import IMAGE_TOKEN, LAYOUT_TOKENS
 
 _ORIGINAL = "deepseek-ai/DeepSeek-OCR"
 _TOKEN_FLAGS = ("special", "normalized", "lstrip", "rstrip", "single_word")
+_PRINTABLE = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+_BYTES = {chr(byte): byte for byte in _PRINTABLE} | {
+    chr(0x100 + place): byte for place, byte in enumerate(sorted(set(range(256)) - set(_PRINTABLE)))
+}
 _DEFAULT_NAMES = {
     "bos_token": "<｜begin▁of▁sentence｜>",
     "eos_token": "<｜end▁of▁sentence｜>",
@@ -54,6 +59,7 @@ class OcrTokens:
         layout = {self._added[word] for word in LAYOUT_TOKENS if word in self._added}
         special = {i for i, token in tokenizer.added_tokens_decoder.items() if token.special}
         self._hidden = (control | special) - layout
+        self._written: dict[int, bytes] = {}
 
     def encode_prompt(self, text: str) -> list[int]:
         """Ids of a piece of a prompt (without `<image>`); task and layout words become single tokens."""
@@ -74,6 +80,39 @@ class OcrTokens:
         hidden = self._hidden if skip_special_tokens else frozenset()
         kept = [int(i) for i in ids if i >= 0 and i not in hidden]
         return str(self._backend.decode(kept, skip_special_tokens=False))
+
+    def decode_aligned(self, token_ids: Sequence[int]) -> tuple[str, list[int]]:
+        """Text of generated ids as `decode` gives it, and where each token's part of it ends.
+
+        A character may take several tokens; it ends with the last of them.
+
+        Returns:
+            The text, and for each id the characters written with it and before it. The list is empty for a
+            tokenizer whose tokens are not made of bytes: there no character belongs to one token.
+        """
+        text = self.decode(token_ids)
+        decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        ends: list[int] = []
+        parts: list[str] = []
+        length = 0
+        for token_id in token_ids:
+            parts.append(decoder.decode(self._bytes_of(int(token_id))))
+            length += len(parts[-1])
+            ends.append(length)
+        parts.append(decoder.decode(b"", final=True))
+        if "".join(parts) != text:
+            return text, []
+        if ends:
+            ends[-1] = len(text)  # the mark for a character that was never completed
+        return text, ends
+
+    def _bytes_of(self, token_id: int) -> bytes:
+        """What a token writes; nothing for those that `decode` hides."""
+        known = self._written.get(token_id)
+        if known is None:
+            token = None if token_id < 0 or token_id in self._hidden else self._backend.id_to_token(token_id)
+            known = self._written[token_id] = _byte_level(token or "")
+        return known
 
     def _encode(self, text: str, words: re.Pattern[str]) -> list[int]:
         ids: list[int] = []
@@ -117,6 +156,18 @@ class OcrTokens:
                 mend=f"Take both tokenizer files from the model's own folder ({_ORIGINAL}).",
             )
         return int(found)
+
+
+def _byte_level(token: str) -> bytes:
+    """The bytes that a token of a byte-level vocabulary stands for.
+
+    Such vocabularies write a byte that is no printable Latin-1 character as one from U+0100 upwards (GPT-2's
+    table). A token with other characters in it, such as a Chinese mark, stands for itself.
+    """
+    try:
+        return bytes(_BYTES[character] for character in token)
+    except KeyError:
+        return token.encode("utf-8", "replace")
 
 
 def _matcher(words: Iterable[str]) -> re.Pattern[str]:

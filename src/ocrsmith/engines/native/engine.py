@@ -16,7 +16,7 @@ import torch
 from peft.tuners.lora import LoraLayer
 from transformers import PreTrainedModel
 
-from ocrsmith.engines.base import PageRequest, ReadProgress, failed
+from ocrsmith.engines.base import PageRequest, ReadProgress, failed, strip_aligned
 from ocrsmith.engines.decoding import DecodingSettings
 from ocrsmith.engines.native.batching import Batcher, Feed, free_bytes
 from ocrsmith.engines.native.prefill import Group, Page, PageFeatures, Prefiller
@@ -142,6 +142,21 @@ class NativeEngine:
             origin["adapter"] = {"name": str(adapter), "hash": folder_hash(adapter), "merged": True}
         return cls(network, processor, decoding=decoding, batch_size=batch_size, origin=origin)
 
+    def adjusted(self, *, mode: str | None = None, decoding: DecodingSettings | None = None) -> NativeEngine:
+        """See `Adjustable.adjusted`. The model is shared; buffers for decoding are each engine's own."""
+        processor = _with_mode(self.processor, mode)
+        same_views = processor.settings == self.processor.settings
+        return NativeEngine(
+            self.model,
+            processor,
+            decoding=decoding or self.decoding,
+            batch_size=self.batch_size,
+            origin=self._origin,
+            features=self._features if same_views else None,  # kept by page, for one mode
+            fold_adapter=self._fold_adapter,
+            fixed_length=self._fixed_length,
+        )
+
     @property
     def _network(self) -> Any:
         """The `OcrModel`, with an adapter's layers in it or none."""
@@ -236,14 +251,18 @@ class NativeEngine:
         if error is not None or page.finish is None:
             return failed(page.request, _reason(error or RuntimeError("not read")), seconds=page.seconds)
         values = page.logprobs
+        text, ends = strip_aligned(*self.processor.tokens.decode_aligned(page.tokens))
         return Prediction(
             id=page.request.id,
-            text=self.processor.decode(page.tokens).strip(),
+            text=text,
             finish_reason=page.finish,
             seconds=page.seconds,
             tokens=len(page.tokens),
             logprob_mean=sum(values) / len(values) if values else None,
             logprob_min=min(values) if values else None,
+            token_ends=ends,
+            token_logprobs=tuple(values) if ends else (),
+            mode=self.processor.settings.mode,
         )
 
 
