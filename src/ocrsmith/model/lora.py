@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -292,14 +292,28 @@ def _fingerprint(model: PeftModelForCausalLM) -> dict[str, Any]:
 
 
 def _check_base(model: OcrModel, folder: Path) -> None:
-    """Adapters made elsewhere record no base; theirs is checked by shapes alone."""
+    check_recorded_base(
+        folder, lambda: carried_fingerprint(model) or base_fingerprint(model.named_parameters())
+    )
+
+
+def check_recorded_base(folder: Path, fingerprint: Callable[[], dict[str, Any]]) -> None:
+    """Refuses an adapter whose recorded base is another one.
+
+    Adapters made elsewhere record no base; theirs is checked by shapes alone.
+
+    Args:
+        folder: the adapter's.
+        fingerprint: gives that of the base at hand.
+    Raises:
+        AdapterError: another base, or a record that cannot be read.
+    """
     file = folder / BASE_FILE
     if not file.is_file():
         return
     try:
         recorded = json.loads(file.read_text(encoding="utf-8"))
-        present = carried_fingerprint(model) or base_fingerprint(model.named_parameters())
-        same = same_base(recorded, present)
+        same = same_base(recorded, fingerprint())
     except (OSError, ValueError, TypeError, AttributeError) as error:
         raise AdapterError(
             f"{BASE_FILE} cannot be read: {error}.", place=str(file), mend="copy it anew"

@@ -366,11 +366,20 @@ class FingerprintSketch:
             places = [flat.numel() * n // _SAMPLED_VALUES for n in range(_SAMPLED_VALUES)]
             self._picked[name] = flat[places].to(torch.bfloat16).cpu()
 
+    @property
+    def wanted(self) -> tuple[str, ...]:
+        """Names of the tensors of which values count."""
+        return tuple(self._picked)
+
     def carry(self, model: OcrModel) -> None:
         """Notes the fingerprint on the model, once all tensors were seen."""
+        setattr(model, _FINGERPRINT, self.fingerprint())
+
+    def fingerprint(self) -> dict[str, Any]:
+        """What `base_fingerprint` says, once all `wanted` tensors were seen."""
         named = json.dumps([[name, list(shape)] for name, shape in self._shapes.items()])
         digest = hashlib.sha256(named.encode())
         values = torch.cat([cast(Tensor, picked) for picked in self._picked.values()]).float()
         digest.update(values.numpy().tobytes())
         rounded = [float(f"{value:.6g}") for value in values.tolist()]
-        setattr(model, _FINGERPRINT, {"sha256": digest.hexdigest(), "values": rounded})
+        return {"sha256": digest.hexdigest(), "values": rounded}

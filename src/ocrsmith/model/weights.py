@@ -17,16 +17,16 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, Literal
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from transformers import GenerationConfig
+from transformers import GenerationConfig, PreTrainedConfig
 
 from ocrsmith.errors import OutputError, SettingsError, WeightsError
 from ocrsmith.model import nf4
@@ -442,10 +442,8 @@ def save_model(
         tensors = list(hub_tensors(state_dict if state_dict is not None else model.state_dict()))
         scratch = Path(tempfile.mkdtemp(prefix=".saving-", dir=target))
         try:
-            _write_shards(scratch, tensors)
-            config = model.config.to_dict()
-            config.update(architectures=["DeepseekOCRForCausalLM"], model_type="deepseek_vl_v2")
-            (scratch / "config.json").write_text(json.dumps(config, indent=2, default=_plain) + "\n")
+            write_shards(scratch, [_plan(*item) for item in tensors], dict(tensors).__getitem__)
+            write_config(scratch, model.config)
             if model.generation_config is not None:
                 model.generation_config.save_pretrained(scratch)
             written = sorted(scratch.iterdir())
@@ -464,50 +462,83 @@ def save_model(
         ) from error
 
 
+def write_config(folder: Path, config: PreTrainedConfig) -> None:
+    """Writes `config.json` as the hub has it, without the keys that point at remote code."""
+    values = config.to_dict()
+    values.update(architectures=["DeepseekOCRForCausalLM"], model_type="deepseek_vl_v2")
+    (folder / "config.json").write_text(json.dumps(values, indent=2, default=_plain) + "\n")
+
+
 def _plain(value: Any) -> str:
     return str(value).removeprefix("torch.")
 
 
-def _write_shards(folder: Path, tensors: list[tuple[str, Tensor]]) -> None:
-    shards: list[list[tuple[str, Tensor]]] = [[]]
+class TensorPlan(NamedTuple):
+    """A tensor that is to be written: its name, and what the header says of it."""
+
+    name: str
+    dtype: torch.dtype
+    shape: tuple[int, ...]
+
+    @property
+    def size(self) -> int:
+        """Bytes."""
+        return math.prod(self.shape) * self.dtype.itemsize
+
+
+def write_shards(folder: Path, plans: Sequence[TensorPlan], tensor_of: Callable[[str], Tensor]) -> None:
+    """Writes `model.safetensors`, or several of at most `MAX_SHARD_BYTES` with their index.
+
+    Args:
+        folder: where; files are not written under temporary names here.
+        plans: all tensors, in the order of the files.
+        tensor_of: gives a tensor by name when it is due; it is not kept.
+    """
+    shards: list[list[TensorPlan]] = [[]]
     filled = 0
-    for name, tensor in tensors:
-        size = tensor.numel() * tensor.element_size()
-        if shards[-1] and filled + size > MAX_SHARD_BYTES:
+    for plan in plans:
+        if shards[-1] and filled + plan.size > MAX_SHARD_BYTES:
             shards.append([])
             filled = 0
-        shards[-1].append((name, tensor))
-        filled += size
+        shards[-1].append(plan)
+        filled += plan.size
     if len(shards) == 1:
-        write_safetensors(folder / SINGLE, shards[0])
+        _write_file(folder / SINGLE, shards[0], tensor_of)
         return
     weight_map = {}
     for number, shard in enumerate(shards, start=1):
         file = f"model-{number:05}-of-{len(shards):05}.safetensors"
-        write_safetensors(folder / file, shard)
-        weight_map.update(dict.fromkeys((name for name, _ in shard), file))
-    total = sum(tensor.numel() * tensor.element_size() for _, tensor in tensors)
-    index = {"metadata": {"total_size": total}, "weight_map": weight_map}
+        _write_file(folder / file, shard, tensor_of)
+        weight_map.update(dict.fromkeys((plan.name for plan in shard), file))
+    index = {"metadata": {"total_size": sum(plan.size for plan in plans)}, "weight_map": weight_map}
     (folder / INDEX).write_text(json.dumps(index, indent=2) + "\n")
 
 
 def write_safetensors(file: Path, tensors: list[tuple[str, Tensor]]) -> None:
     """Writes tensors one after another; the safetensors library would copy slices of fused experts first."""
+    _write_file(file, [_plan(name, tensor) for name, tensor in tensors], dict(tensors).__getitem__)
+
+
+def _plan(name: str, tensor: Tensor) -> TensorPlan:
+    return TensorPlan(name, tensor.dtype, tuple(tensor.shape))
+
+
+def _write_file(file: Path, plans: Sequence[TensorPlan], tensor_of: Callable[[str], Tensor]) -> None:
     header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
     offset = 0
-    for name, tensor in tensors:
-        size = tensor.numel() * tensor.element_size()
-        header[name] = {
-            "dtype": _DTYPE_NAMES[tensor.dtype],
-            "shape": list(tensor.shape),
-            "data_offsets": [offset, offset + size],
+    for plan in plans:
+        header[plan.name] = {
+            "dtype": _DTYPE_NAMES[plan.dtype],
+            "shape": list(plan.shape),
+            "data_offsets": [offset, offset + plan.size],
         }
-        offset += size
+        offset += plan.size
     encoded = json.dumps(header, separators=(",", ":")).encode()
     encoded += b" " * (-len(encoded) % 8)  # the format keeps the data aligned to eight bytes
     with file.open("wb") as stream:
         stream.write(len(encoded).to_bytes(8, "little"))
         stream.write(encoded)
-        for _, tensor in tensors:
+        for plan in plans:
+            tensor = tensor_of(plan.name)
             flat = tensor.detach().cpu().contiguous().view(-1)
             stream.write(flat.view(torch.uint8).numpy().data)
