@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Literal
 
 import pytest
 import torch
@@ -13,14 +14,16 @@ from ocrsmith.errors import AdapterError, SettingsError, WeightsError
 from ocrsmith.export.merge import Merge
 from ocrsmith.model.lora import add_lora, load_adapter, save_adapter
 from ocrsmith.model.weights import NANO_FOLDER, load_model, save_model
-from ocrsmith.settings.lora import LoraSettings
+from ocrsmith.settings.lora import LoraSettings, LoraTarget
 
 
-def make_adapter(folder: Path, base: str = "nano", *, scale: float = 0.02, quantization: str = "none") -> Path:
+def make_adapter(
+    folder: Path, base: str = "nano", *, scale: float = 0.02, quantization: Literal["none", "nf4"] = "none"
+) -> Path:
     """An adapter on every kind of layer, with an alpha that is not its rank."""
-    model = load_model(base, quantization=quantization)  # type: ignore[arg-type]
-    targets = ("attention", "dense_mlp", "shared_experts", "routed_experts")
-    model = add_lora(model, LoraSettings(r=4, alpha=12, targets=targets))
+    targets: tuple[LoraTarget, ...] = ("attention", "dense_mlp", "shared_experts", "routed_experts")
+    network = load_model(base, quantization=quantization)
+    model = add_lora(network, LoraSettings(r=4, alpha=12, targets=targets))
     generator = torch.Generator().manual_seed(5)
     with torch.no_grad():
         for name, parameter in model.named_parameters():

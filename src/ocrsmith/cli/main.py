@@ -28,6 +28,7 @@ HELP_LINES: dict[str, str] = {
     "eval": "Let a model read a dataset, and score what it read.",
     "compare": "Put two evaluations side by side: figures, and the samples that flipped.",
     "gate": "Say yes or no: hold the figures of an evaluation against rules.",
+    "export": "Merge an adapter into 16-bit weights that vLLM loads, and verify them.",
     "doctor": "Say what this machine can do, and what to install.",
 }
 """Every command with its line in `ocrsmith --help`: the first paragraph of its docstring. The command NAME is

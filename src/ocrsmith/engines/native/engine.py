@@ -134,7 +134,7 @@ class NativeEngine:
         saved = adapter if adapter is not None and (adapter / SETTINGS_FILE).is_file() else None
         processor = OcrProcessor.from_pretrained(saved) if saved else load_processor(model)
         processor = _with_mode(processor, mode)
-        decoding = _decoding(adapter, max_new_tokens)
+        decoding = _decoding((adapter, folder), max_new_tokens)
         origin: dict[str, Any] = {"model": {"name": model, "hash": folder_hash(folder)}, "adapter": None}
         network: Any = load_model(model, dtype=number, device=place)
         if adapter is not None:
@@ -317,11 +317,16 @@ def _with_mode(processor: OcrProcessor, mode: str | None) -> OcrProcessor:
     return OcrProcessor(processor.tokenizer, ProcessingSettings.from_values(values, place="--mode"))
 
 
-def _decoding(adapter: Path | None, max_new_tokens: int | None) -> DecodingSettings:
-    """The settings saved with the adapter, or the defaults; `max_new_tokens` wins. Raises SettingsError."""
+def _decoding(folders: Sequence[Path | None], max_new_tokens: int | None) -> DecodingSettings:
+    """The settings in the first folder that has some, or the defaults; `max_new_tokens` wins.
+
+    Raises:
+        SettingsError: the file cannot be read, or holds wrong values.
+    """
+    files = [folder / DECODING_FILE for folder in folders if folder is not None]
+    file = next((file for file in files if file.is_file()), None)
     values: dict[str, Any] = {}
-    file = adapter / DECODING_FILE if adapter is not None else None
-    if file is not None and file.is_file():
+    if file is not None:
         try:
             values = dict(json.loads(file.read_text(encoding="utf-8")))
         except (OSError, ValueError, TypeError) as error:
@@ -330,7 +335,7 @@ def _decoding(adapter: Path | None, max_new_tokens: int | None) -> DecodingSetti
             ) from error
     if max_new_tokens is not None:
         values["max_new_tokens"] = max_new_tokens
-    return DecodingSettings.from_values(values, place=str(file) if values else None)
+    return DecodingSettings.from_values(values, place=str(file) if file else None)
 
 
 def _reason(error: Exception) -> str:
