@@ -69,9 +69,9 @@ class Prediction:
     error: str | None = None
     """For `finish_reason == "error"`: what went wrong, in one line."""
     token_ends: tuple[int, ...] = ()
-    """Where each generated token's text ends in `text`, in characters, never decreasing. A token that ends where
-    the one before it does wrote no whole character: part of one, white space cut off, or a special token. Empty
-    if unknown."""
+    """Where each generated token's text ends in `text`, in characters, never decreasing. A token that ends
+    where the one before it does wrote no whole character: part of one, white space cut off, or a special token.
+    Empty if unknown."""
     token_logprobs: tuple[float, ...] = ()
     """Natural-log probability of each of those tokens; as many as `token_ends`."""
     mode: str = ""

@@ -167,7 +167,7 @@ def test_comparing_what_is_no_evaluation(
         ("predictions.parquet", None, "cannot be read"),
         ("metrics.json", PNG, "cannot be read as an evaluation's figures"),
         ("metrics.json", b"[]", "cannot be read as an evaluation's figures"),
-        ("metrics.json", b'{"n": 2, "cer": {}}', "The figure 'mean_ci95' is missing"),
+        ("metrics.json", b'{"n": 2, "cer": {}}', "The figure 'mean' is missing"),
     ],
 )
 def test_comparing_a_damaged_evaluation(

@@ -309,7 +309,7 @@ def files_of(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-@pytest.mark.parametrize("where", ["write_safetensors", "replace"])
+@pytest.mark.parametrize("where", ["weights", "replace"])
 def test_a_full_disk_leaves_the_old_model_as_it_was(
     where: str, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -321,13 +321,13 @@ def test_a_full_disk_leaves_the_old_model_as_it_was(
     if where == "replace":
         monkeypatch.setattr(os, "replace", full)
     else:
-        real = ocrsmith.model.weights.write_safetensors
+        real = ocrsmith.model.weights.stream_safetensors
 
-        def half(file: Path, tensors: list[Any]) -> None:
-            real(file, tensors[:3])
+        def half(file: Path, plans: list[Any], tensor_of: Any) -> None:
+            real(file, plans[:3], tensor_of)
             full()
 
-        monkeypatch.setattr(ocrsmith.model.weights, "write_safetensors", half)
+        monkeypatch.setattr(ocrsmith.model.weights, "stream_safetensors", half)
     error = refusal(lambda: save_model(tiny_model(seed=1), folder), OutputError)
     assert error.problem == "The model could not be written: No space left on device."
     assert error.place == str(folder)
@@ -342,7 +342,7 @@ def test_an_interruption_leaves_the_old_model_as_it_was(folder: Path, monkeypatc
     def interrupted(*args: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(ocrsmith.model.weights, "write_safetensors", interrupted)
+    monkeypatch.setattr(ocrsmith.model.weights, "stream_safetensors", interrupted)
     with pytest.raises(KeyboardInterrupt):
         save_model(tiny_model(seed=1), folder)
     assert files_of(folder) == before

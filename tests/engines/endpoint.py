@@ -44,12 +44,12 @@ class Server:
                     server.most_at_once = max(server.most_at_once, server.at_once)
                 try:
                     answer = server.answer(self, body, number)
-                    if answer is not None:
-                        status, answer = answer if isinstance(answer, tuple) else (200, answer)
-                        reply(self, status, json.dumps(answer).encode())
-                finally:
+                finally:  # before the reply: the client may ask again before this thread goes on
                     with lock:
                         server.at_once -= 1
+                if answer is not None:
+                    status, answer = answer if isinstance(answer, tuple) else (200, answer)
+                    reply(self, status, json.dumps(answer).encode())
 
             def log_message(self, *_: Any) -> None:
                 pass

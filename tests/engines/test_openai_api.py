@@ -153,6 +153,49 @@ class TestAnswer:
         assert got.logprob_min == -1.0
         assert got.error is None
 
+    @pytest.mark.parametrize(
+        ("text", "pieces", "ends"),
+        [
+            ("a page", ["a", " page"], (1, 6)),
+            (" \n a  b \n", [" ", "\n a", "  b", " \n"], (0, 1, 4, 4)),
+            ("a page", ["a", " page", "<｜end▁of▁sentence｜>"], (1, 6, 6)),
+            ("页码", [b"\xe9\xa1", b"\xb5\xe7", b"\xa0\x81"], (0, 1, 2)),
+            ("页", ["", "页"], (0, 1)),
+            ("<td>1</td>", ["<td>", "1", "</td>"], (4, 5, 10)),
+            ("", ["</s>"], (0,)),
+            ("a page", ["token_id:5", "token_id:6"], ()),
+            ("a page", ["a"], ()),
+            ("a page", [], ()),
+        ],
+    )
+    def test_tokens_are_placed_in_the_text(
+        self, server: Server, text: str, pieces: list[str | bytes], ends: tuple[int, ...]
+    ) -> None:
+        entries = [
+            {"token": piece, "bytes": None, "logprob": -0.25}
+            if isinstance(piece, str)
+            else {"token": "\ufffd", "bytes": list(piece), "logprob": -0.25}
+            for piece in pieces
+        ]
+        server.answer = lambda *_: completion(text, logprobs={"content": entries})
+        got = read_one(server)
+        assert (got.text, got.token_ends) == (text.strip(), ends)
+        assert got.token_logprobs == (-0.25,) * len(ends)
+
+    @pytest.mark.parametrize("logprob", [None, "-1", float("-inf"), float("nan"), 3.0, True])
+    def test_a_logprob_that_says_nothing_leaves_all_tokens_unplaced(self, server: Server, logprob: Any) -> None:
+        entries = [{"token": "a", "logprob": -1.0}, {"token": "b", "logprob": logprob}]
+        server.answer = lambda *_: completion("ab", logprobs={"content": entries})
+        got = read_one(server)
+        assert (got.token_ends, got.token_logprobs) == ((), ())
+        assert got.logprob_mean == -1.0
+
+    @pytest.mark.parametrize("numbers", [[256], [-1], [True], ["a"], [1.0]])
+    def test_bytes_that_are_none_leave_tokens_unplaced(self, server: Server, numbers: list[Any]) -> None:
+        entries = [{"token": "a", "bytes": numbers, "logprob": -1.0}]
+        server.answer = lambda *_: completion("a", logprobs={"content": entries})
+        assert read_one(server).token_ends == ()
+
     def test_cut_off_answers_and_loops(self, server: Server) -> None:
         server.answer = lambda *_: completion("word and other words, none twice", finish_reason="length")
         assert read_one(server).finish_reason == "length"
@@ -172,6 +215,39 @@ class TestAnswer:
         assert text.encode("utf-8").decode() == text
         assert text.startswith("x")
         assert text.endswith("y 😀")
+
+
+class TestAdjusted:
+    def test_vllm_is_asked_with_the_other_rule(self, server: Server) -> None:
+        first = engine(server, dialect="vllm", concurrency=3)
+        other = first.adjusted(decoding=DecodingSettings(ngram_size=5, ngram_window=50, max_new_tokens=9))
+        for reader in (other, first):
+            assert [answer.text for answer in reader.read([PageRequest("p", PAGE)])] == ["read"]
+        sent = [(body["vllm_xargs"]["ngram_size"], body["max_tokens"]) for body in server.requests]
+        assert sent == [(5, 9), (30, 8192)]
+        assert {**other.describe(), "decoding": None, "request": None} == {
+            **first.describe(),
+            "decoding": None,
+            "request": None,
+        }
+
+    @pytest.mark.parametrize(
+        ("options", "settings"),
+        [
+            ({"dialect": "vllm"}, {"mode": "base"}),
+            ({}, {"decoding": DecodingSettings(ngram_size=5)}),
+            (
+                {"dialect": "vllm", "extra_body": {"vllm_xargs": None}},
+                {"decoding": DecodingSettings(ngram_size=5)},
+            ),
+        ],
+        ids=["mode", "plain endpoint", "rule overridden"],
+    )
+    def test_what_cannot_be_said_is_refused(
+        self, server: Server, options: dict[str, Any], settings: dict[str, Any]
+    ) -> None:
+        with pytest.raises(SettingsError):
+            engine(server, **options).adjusted(**settings)
 
 
 class TestMany:

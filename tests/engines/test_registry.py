@@ -17,7 +17,7 @@ from ocrsmith.errors import MissingExtraError, SettingsError
 
 
 def test_every_engine_has_a_line_for_help_and_a_door() -> None:
-    assert {"native", "openai", "file", "tesseract", "rapidocr"} <= set(ENGINES)
+    assert {"native", "vllm", "openai", "file", "tesseract", "rapidocr"} <= set(ENGINES)
     for kind in ENGINES.values():
         assert kind.summary
         assert "\n" not in kind.summary
@@ -36,9 +36,10 @@ def test_an_engine_is_opened_with_its_options(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "options", "problem", "mend"),
     [
-        ("paper", {}, "There is no engine 'paper'", "native, openai, file, tesseract, rapidocr"),
+        ("paper", {}, "There is no engine 'paper'", "native, vllm, openai, file, tesseract, rapidocr"),
         ("native", {}, "The engine native needs model", "model, adapter"),
         ("native", {"model": "nano", "pages": 3}, "has no option 'pages'", "model, adapter"),
+        ("vllm", {"model": "m", "device": "cpu"}, "has no option 'device'", "model, adapter"),
         ("file", {}, "needs a path", "Name the predictions"),
         ("file", {"path": "x", "colour": "red"}, "has no option 'colour'", "path, id_column, text_column"),
         ("openai", {"model": "m"}, "needs base_url", "http://localhost"),
@@ -70,7 +71,8 @@ def test_wrong_names_and_options_are_told(name: str, options: dict[str, Any], pr
 
 
 @pytest.mark.parametrize(
-    ("name", "package", "extra"), [("native", "torch", "train"), ("rapidocr", "rapidocr", "baselines")]
+    ("name", "package", "extra"),
+    [("native", "torch", "train"), ("vllm", "torch", "vllm"), ("rapidocr", "rapidocr", "baselines")],
 )
 def test_a_package_that_is_missing_is_named(
     name: str, package: str, extra: str, monkeypatch: pytest.MonkeyPatch
@@ -84,7 +86,8 @@ def test_a_package_that_is_missing_is_named(
 def test_nothing_heavy_is_imported_before_use() -> None:
     code = (
         "import json, sys; import ocrsmith.engines.registry; from ocrsmith.engines import openai_api, file; "
-        "import ocrsmith.engines.tesseract, ocrsmith.engines.rapidocr; print(json.dumps(sorted(sys.modules)))"
+        "import ocrsmith.engines.tesseract, ocrsmith.engines.rapidocr, ocrsmith.engines.retries; "
+        "print(json.dumps(sorted(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     heavy = {

@@ -19,6 +19,7 @@ PUBLIC: dict[str, set[str]] = {
         *("DEFAULT_MAX_PIXELS", "MODES", "Alpha", "ImageViews", "Mode"),
         *("cut", "flatten_image", "make_views", "open_image", "tile_grid"),
     },
+    "ocrsmith.reading": {"Block", "Box", "Document", "Page", "Reader", "Span", "load"},
     "ocrsmith.settings": {"LoraSettings", "LoraTarget", "Settings"},
     "ocrsmith.text": {
         *("FREE_OCR", "IMAGE_TOKEN", "PROMPTS", "Box", "GroundedSpan"),

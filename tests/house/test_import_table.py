@@ -11,11 +11,11 @@ from .source import Module, imports, modules
 
 EVERYBODY = {"records", "errors", "settings", "__version__", ""}
 ALL = {
-    *("images", "text", "datasets", "model", "training", "engines", "evaluation"),
+    *("images", "text", "datasets", "model", "training", "engines", "evaluation", "reading"),
     *("export", "serving", "batch", "studio", "nano"),
 }
 TABLE: dict[str, set[str]] = {
-    "": set(),
+    "": {"reading"},
     "records": set(),
     "errors": set(),
     "settings": set(),
@@ -26,6 +26,7 @@ TABLE: dict[str, set[str]] = {
     "training": {"datasets", "model", "images", "text"},
     "engines": {"images", "text"},
     "evaluation": {"engines", "datasets", "text"},
+    "reading": {"engines", "images", "text"},
     "export": {"model", "engines"},
     "serving": {"engines", "datasets"},
     "batch": {"engines", "datasets"},
@@ -37,6 +38,8 @@ TABLE: dict[str, set[str]] = {
 NARROWER = {"ocrsmith.evaluation.metrics": {"text"}}
 WIDER = {
     "ocrsmith.engines.native": {"model"},
+    "ocrsmith.engines.vllm": {"model"},
+    "ocrsmith.reading.pdf": {"datasets"},  # draws PDFs in processes of their own
     "ocrsmith.evaluation.report": {"images"},  # it shows pages, and opens them as safely as everybody else
 }
 

@@ -28,7 +28,8 @@ EXTRAS = (
     ),
 )
 NEEDS_EXTRAS = (
-    *("ocrsmith.model", "ocrsmith.training", "ocrsmith.engines.native", "ocrsmith.nano"),
+    *("ocrsmith.model", "ocrsmith.training", "ocrsmith.export", "ocrsmith.nano"),
+    *("ocrsmith.engines.native", "ocrsmith.engines.vllm"),
     "ocrsmith.datasets.pdf.device",
 )
 LIGHT = [

@@ -9,7 +9,7 @@ from pydantic import BaseModel
 
 from ocrsmith.datasets.ledger import REASONS
 from ocrsmith.datasets.schema import SCHEMA as DATASET_SCHEMA
-from ocrsmith.evaluation.compare import FIGURES
+from ocrsmith.evaluation.report.wording import FIGURES
 from ocrsmith.evaluation.store import SCHEMA as PREDICTIONS_SCHEMA
 from ocrsmith.settings import LoraSettings
 from ocrsmith.training.settings import ProcessingOverrides, TrainSettings
@@ -82,4 +82,4 @@ def test_the_column_tables_have_every_column() -> None:
 
 
 def test_every_figure_is_defined() -> None:
-    assert set(FIGURES) <= set(re.findall(r"`([\w.]+)`", _document("evaluation.md")))
+    assert {key for key, _, _ in FIGURES} <= set(re.findall(r"`([\w.]+)`", _document("evaluation.md")))

@@ -27,6 +27,7 @@ EXTRAS: dict[str, tuple[tuple[str, ...], str]] = {
     "datasets": (("datasets",), "saved `datasets` folders and hub ids as sources"),
     "pdf": (("pdfplumber", "pypdfium2"), "PDFs as sources"),
     "synth": (("fonttools", "opencv-python-headless", "wordfreq"), "made-up pages: `data synth`"),
+    "vllm": (("vllm",), "vLLM as an engine (`eval --engine vllm`)"),
     "baselines": (("onnxruntime", "rapidocr"), "RapidOCR to compare with"),
     "pretrain": (
         ("brotli", "fonttools", "opencv-python-headless", "wordfreq"),

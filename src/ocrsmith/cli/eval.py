@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 OPENAI = "With --engine openai"
 FILE = "With --engine file"
 BASELINES = "With --engine tesseract or rapidocr"
+VERDICT = "What it is held against"
 
 
 class Split(StrEnum):
@@ -49,6 +50,7 @@ class EngineName(StrEnum):
     """Who reads the pages; a test holds it to the engines that there are."""
 
     native = "native"
+    vllm = "vllm"
     openai = "openai"
     file = "file"
     tesseract = "tesseract"
@@ -99,8 +101,31 @@ def eval_(
         int | None, typer.Option(min=1, help="Longest answer in tokens.", show_default="as saved, or 8192")
     ] = None,
     mode: Annotated[Mode | None, typer.Option(help="Resolution mode.", show_default="as saved")] = None,
+    loop_retries: Annotated[
+        bool,
+        typer.Option(
+            "--loop-retries/--no-loop-retries",
+            help="Read pages that loop again: tighter n-gram rule, then another mode.",
+        ),
+    ] = True,
     device: Annotated[Device | None, typer.Option(help="Where to run.", show_default="auto")] = None,
     dtype: Annotated[Dtype | None, typer.Option(help="Precision.", show_default="auto")] = None,
+    base: Annotated[
+        Path | None,
+        typer.Option(metavar="EVAL", help="Show before and after in the report.", rich_help_panel=VERDICT),
+    ] = None,
+    calibration: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Of `ocrsmith calibrate`, or its folder.", rich_help_panel=VERDICT),
+    ] = None,
+    accept_cer: Annotated[
+        float | None,
+        typer.Option(
+            metavar="CER",
+            help="Which pages may pass unseen so that their CER stays below this, e.g. 0.02.",
+            rich_help_panel=VERDICT,
+        ),
+    ] = None,
     base_url: Annotated[
         str | None, typer.Option(metavar="URL", help="E.g. http://localhost:8000/v1.", rich_help_panel=OPENAI)
     ] = None,
@@ -163,16 +188,20 @@ def eval_(
     """
     from ocrsmith.datasets import open_dataset
     from ocrsmith.evaluation import evaluate
+    from ocrsmith.evaluation.conclude import Conclusions
     from ocrsmith.evaluation.evaluate import check_request
-    from ocrsmith.evaluation.store import METRICS, PREDICTIONS, REPORT, load_metrics
+    from ocrsmith.evaluation.store import METRICS, PREDICTIONS, REPORT, load_figures, load_metrics
 
     name: SplitName = split.value
     if engine is EngineName.native:
         require("torch", extra="train", why="Reading pages with a model")
     dataset = open_dataset(data)
     check_request(dataset, name, out, limit=limit)
+    conclusions = Conclusions(calibration, accept_cer, base)
+    conclusions.check()
     reader = _open(
         engine,
+        loop_retries,
         model=model,
         adapter=adapter,
         mode=mode,
@@ -199,25 +228,42 @@ def eval_(
     bar = PageBar()
     try:
         with bar:
-            metrics = evaluate(reader, dataset, name, out, limit=limit, overwrite=overwrite, progress=bar)
+            metrics = evaluate(
+                reader,
+                dataset,
+                name,
+                out,
+                limit=limit,
+                overwrite=overwrite,
+                conclusions=conclusions,
+                progress=bar,
+                warn=output.warn,
+            )
     except KeyboardInterrupt:
         if bar.done:
             kept = f"{bar.done:,} of {bar.total:,} pages are kept in {out}"
             output.notes().print(f"{kept}. To go on, run the same command again.", markup=False, soft_wrap=True)
         raise
     _, provenance = load_metrics(out)
+    figures = load_figures(out)
     if metrics.failed:
         output.warn(_failure(out / PREDICTIONS, metrics))
     if as_json:
         files = {"metrics": out / METRICS, "predictions": out / PREDICTIONS, "report": out / REPORT}
-        output.print_json({**metrics.to_json(), "provenance": provenance, "out": out, "files": files})
+        more: dict[str, Any] = {key: figures[key] for key in ("retries", "confidence") if key in figures}
+        output.print_json({**metrics.to_json(), **more, "provenance": provenance, "out": out, "files": files})
     else:
-        print_metrics(metrics, out / REPORT)
+        print_metrics(metrics, out / REPORT, figures)
 
 
-def _open(engine: EngineName, **options: Any) -> Engine:
+RETRYING = (EngineName.native, EngineName.vllm, EngineName.openai)
+"""Engines that decode token by token, so that they can loop."""
+
+
+def _open(engine: EngineName, loop_retries: bool, **options: Any) -> Engine:
     """The engine, with the options that were given; those of other engines are refused."""
     from ocrsmith.engines.registry import open_engine
+    from ocrsmith.engines.retries import RetryLoops
 
     if engine is EngineName.native:
         from torch import cuda
@@ -228,7 +274,8 @@ def _open(engine: EngineName, **options: Any) -> Engine:
             keep_freed_memory()
     values = {key: value.value if isinstance(value, Enum) else value for key, value in options.items()}
     with output.notes().status(f"Opening {options['model'] or engine.value}"):
-        return open_engine(engine.value, **values)
+        reader = open_engine(engine.value, **values)
+    return RetryLoops(reader) if loop_retries and engine in RETRYING else reader
 
 
 def _json_object(text: str | None) -> dict[str, Any] | None:

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ocrsmith.cli import output
+from ocrsmith.cli.compare.tables import print_comparison
 from ocrsmith.cli.progress import PageBar
-from ocrsmith.cli.tables import print_comparison
 from ocrsmith.errors import OutputError, require
 from ocrsmith.settings.files import write_text
 
@@ -118,14 +118,17 @@ def _build(out: Path, console: Console) -> Dataset:
 
 def _evaluate(dataset: Dataset, out: Path, adapter: Path | None, title: str, console: Console) -> Metrics:
     from ocrsmith.engines.native import NativeEngine
+    from ocrsmith.engines.retries import RetryLoops
     from ocrsmith.evaluation import evaluate
+    from ocrsmith.evaluation.conclude import Conclusions
     from ocrsmith.model.host_memory import keep_freed_memory
 
     console.print(f"\n[bold]{title}[/]")
     keep_freed_memory()
     engine = NativeEngine.load("nano", adapter=adapter, max_new_tokens=MAX_NEW_TOKENS, device="cpu")
+    conclusions = Conclusions(base=None if adapter is None else out.with_name("base"))
     with PageBar() as bar:
-        metrics = evaluate(engine, dataset, "test", out, progress=bar)
+        metrics = evaluate(RetryLoops(engine), dataset, "test", out, conclusions=conclusions, progress=bar)
     console.print(f"  {metrics.n} lines in {metrics.seconds:.0f} s: mean CER [bold]{metrics.cer.mean:.1%}[/]")
     return metrics
 

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ocrsmith.cli import output
 
 if TYPE_CHECKING:
-    from ocrsmith.evaluation import Comparison, Metrics
+    from ocrsmith.evaluation import Metrics
 
 
-def print_metrics(metrics: Metrics, report: Path) -> None:
-    """The figures of one evaluation, and where its report is."""
+def print_metrics(metrics: Metrics, report: Path, figures: Mapping[str, Any] | None = None) -> None:
+    """The figures of one evaluation, what metrics.json says besides (`figures`), and where its report is."""
     from rich.table import Table
 
     from ocrsmith.evaluation.report.render import FIGURES, figure, figure_value
@@ -25,42 +26,43 @@ def print_metrics(metrics: Metrics, report: Path) -> None:
     console = output.console()
     console.print(f"{metrics.n:,} pages")
     console.print(table)
+    for line in remarks(figures or {}):
+        console.print(line, markup=False, soft_wrap=True)
     console.print(f"Report: {report}", markup=False, soft_wrap=True)
 
 
-def print_comparison(result: Comparison, report: Path | None) -> None:
-    """Two evaluations side by side, the verdict, and where the report is (None: nowhere)."""
-    from rich.table import Table
+def remarks(figures: Mapping[str, Any]) -> Iterator[str]:
+    """What the further figures of metrics.json say, a line each: hardest strata, retries, acceptance."""
+    from ocrsmith.evaluation.report.render import percent
 
-    from ocrsmith.evaluation.report import render
+    overall = figures.get("cer", {}).get("mean", 0.0)
+    for dimension, strata in figures.get("strata", {}).items():
+        if dimension == "cer_band":
+            continue  # of course the pages with the most errors are the worst
+        known = {label: item for label, item in strata.items() if item["n"] >= FEWEST_PAGES}
+        label, worst = max(known.items(), key=lambda item: item[1]["cer.mean"], default=("", None))
+        if worst is not None and worst["cer.mean_ci95"][0] > overall:
+            yield f"Hardest {dimension}: {label}, mean CER {percent(worst['cer.mean'])} on {worst['n']:,} pages"
+    retries = figures.get("retries", {})
+    if retries.get("pages"):
+        ended = f"{retries['rescued']:,} then ended well, {retries['still_looping']:,} looped again"
+        yield f"Read again after a loop: {retries['pages']:,} pages; {ended}"
+    accepted = (figures.get("confidence") or {}).get("accept")
+    if accepted:
+        yield _accepted(accepted)
 
-    table = Table(box=None, pad_edge=False)
-    table.add_column("")
-    for name in ("A", "B", "change", "relative"):
-        table.add_column(name, justify="right")
-    table.add_column("")
-    changes = {change.name: change for change in result.changes}
-    for key, label, _ in render.FIGURES:
-        change = changes[key]
-        table.add_row(
-            label,
-            render.figure(key, change.a),
-            render.figure(key, change.b),
-            render.figure_change(key, change.absolute),
-            render.signed(change.relative),
-            change.verdict,
-        )
-    console = output.console()
-    left_out = f", {result.left_out:,} left out" if result.left_out else ""
-    console.print(f"{len(result.pairs):,} pages{left_out}")
-    console.print(table)
-    interval = result.interval
-    verdict = {"better": "B is better", "worse": "B is worse", "unclear": "no clear difference"}[result.verdict]
-    bounds = f"95 % interval {render.points(interval.low)} to {render.points(interval.high)}"
-    console.print(f"Mean CER {render.points(interval.estimate)} points, {bounds}: {verdict} ({result.reason}).")
-    console.print(
-        f"Pages: {len(result.improved):,} improved, {len(result.worsened):,} worsened; "
-        f"{len(result.became_exact):,} became exact, {len(result.lost_exact):,} are no longer exact."
+
+FEWEST_PAGES = 10
+"""Of a stratum that is named as the hardest."""
+
+
+def _accepted(accept: Mapping[str, Any]) -> str:
+    from ocrsmith.evaluation.report.render import percent
+
+    goal = f"CER below {percent(accept['cer'])}, {accept['level']:.0%} sure"
+    if accept["threshold"] is None or not accept["pages"]:
+        return f"May pass unseen ({goal}): no page. {accept['reason'] or ''}".rstrip()
+    return (
+        f"May pass unseen ({goal}): {accept['pages']:,} pages ({percent(accept['coverage'], 1)}), those with a "
+        f"confidence of {accept['threshold']:.4f} or more; their CER here is {percent(accept['accepted_cer'])}"
     )
-    if report is not None:
-        console.print(f"Report: {report}", markup=False, soft_wrap=True)

@@ -18,12 +18,13 @@ from typing import Any, Literal
 from pydantic import Field
 
 from ocrsmith.engines.base import PageRequest, ReadProgress, failed
-from ocrsmith.engines.decoding import DecodingSettings, is_looping
+from ocrsmith.engines.decoding import DecodingSettings
 from ocrsmith.engines.http_client import Endpoint, JsonClient, PageFailure
+from ocrsmith.engines.openai_answers import read_answer
 from ocrsmith.engines.page_image import as_web_image
 from ocrsmith.engines.workers import Stop, read_each
 from ocrsmith.errors import SettingsError
-from ocrsmith.records import FinishReason, Prediction
+from ocrsmith.records import Prediction
 from ocrsmith.settings.base import Settings, without_none
 from ocrsmith.text.prompts import FREE_OCR, IMAGE_TOKEN, find_prompt
 
@@ -34,7 +35,6 @@ CELL_TOKEN_IDS = (128821, 128822)
 """`<td>` and `</td>` in DeepSeek-OCR's vocabulary."""
 
 _OURS = ("messages", "model", "stream", "n")
-_FINISH: dict[str, FinishReason] = {"stop": "stop", "eos": "stop", "length": "length"}
 _CONTEXT = re.compile(r"context length is (?:only )?(\d{1,9})")
 _PROMPT = re.compile(r"(\d{1,9}) (?:input tokens|in the messages)")
 
@@ -126,6 +126,22 @@ class OpenAIEngine:
         decoding = DecodingSettings.from_values(values, place="engine openai")
         return cls(OpenAISettings.from_values(given, place="engine openai"), decoding=decoding)
 
+    def adjusted(self, *, mode: str | None = None, decoding: DecodingSettings | None = None) -> OpenAIEngine:
+        """See `Adjustable.adjusted`. Only vLLM can be told how to decode, and no server the mode."""
+        if mode is not None:
+            raise SettingsError(
+                "A server reads pages in its own resolution mode.", place="mode", mend="Leave the mode out."
+            )
+        if decoding is not None and (
+            self.settings.dialect != "vllm" or "vllm_xargs" in self.settings.extra_body
+        ):
+            raise SettingsError(
+                "The endpoint takes no n-gram rule from here.",
+                place="dialect",
+                mend="Use dialect vllm, without vllm_xargs in extra_body, if the server is vLLM.",
+            )
+        return OpenAIEngine(self.settings, decoding=decoding or self.decoding)
+
     def describe(self) -> dict[str, Any]:
         """See `Engine.describe`."""
         settings = self.settings
@@ -159,19 +175,21 @@ class OpenAIEngine:
     def _read_page(self, request: PageRequest, stop: Stop) -> Prediction:
         begin = time.perf_counter()
         try:
-            answer = self._ask(self._body(request), stop)
-            text, finish, logprobs, tokens = _read_answer(answer)
+            answer = read_answer(self._ask(self._body(request), stop))
         except PageFailure as error:
             reason = self._client.redact(str(error))
             return failed(request, reason, seconds=time.perf_counter() - begin)
+        logprobs = answer.logprobs
         return Prediction(
             id=request.id,
-            text=text,
-            finish_reason=finish,
+            text=answer.text,
+            finish_reason=answer.finish,
             seconds=time.perf_counter() - begin,
-            tokens=tokens,
+            tokens=answer.tokens,
             logprob_mean=math.fsum(logprobs) / len(logprobs) if logprobs else None,
             logprob_min=min(logprobs) if logprobs else None,
+            token_ends=answer.token_ends,
+            token_logprobs=logprobs if answer.token_ends else (),
         )
 
     def _ask(self, body: dict[str, Any], stop: Stop) -> dict[str, Any]:
@@ -279,56 +297,3 @@ def _fitting_limit(error: PageFailure) -> int | None:
         return None
     limit = int(context.group(1)) - int(prompt.group(1))
     return limit if limit > 0 else None
-
-
-def _read_answer(answer: dict[str, Any]) -> tuple[str, FinishReason, list[float], int]:
-    """Text, finish reason, log-probabilities and number of tokens. Raises PageFailure for another schema."""
-    choices = answer.get("choices")
-    choice = choices[0] if isinstance(choices, list) and choices else None
-    message = choice.get("message") if isinstance(choice, dict) else None
-    if not isinstance(choice, dict) or not isinstance(message, dict):
-        raise PageFailure(f"the answer has no choices with a message in it: {_shown(answer)}")
-    if message.get("refusal"):
-        raise PageFailure(f"the model refused: {_shown(message['refusal'])}")
-    reason = choice.get("finish_reason")
-    finish = _FINISH.get(reason) if isinstance(reason, str) else None
-    if finish is None:
-        raise PageFailure(f"the answer ended with finish_reason {_shown(reason)}")
-    text = _text(message.get("content"))
-    if finish == "length" and is_looping(text):
-        finish = "loop"
-    logprobs = _logprobs(choice.get("logprobs"))
-    usage = answer.get("usage")
-    tokens = usage.get("completion_tokens") if isinstance(usage, dict) else None
-    known = isinstance(tokens, int) and not isinstance(tokens, bool) and 0 <= tokens < 2**31
-    return text, finish, logprobs, tokens if known and tokens is not None else len(logprobs)
-
-
-def _text(content: object) -> str:
-    """The text of a message: a string, or a list of text parts; nothing at all is an empty text."""
-    if content is None:
-        return ""
-    if isinstance(content, list):
-        parts = [part.get("text") if isinstance(part, dict) else None for part in content]
-        texts = [part for part in parts if isinstance(part, str)]
-        content = "".join(texts) if len(texts) == len(parts) else None
-    if not isinstance(content, str):
-        raise PageFailure("the answer's content is not text")
-    # Half a surrogate pair is legal in JSON, but no text; an evaluation could not be written with it.
-    return content.encode("utf-16", "surrogatepass").decode("utf-16", "replace").strip()
-
-
-def _logprobs(value: object) -> list[float]:
-    """Log-probabilities of the generated tokens, as far as there are any; -inf and NaN say nothing."""
-    content = value.get("content") if isinstance(value, dict) else None
-    entries = content if isinstance(content, list) else []
-    numbers = [entry.get("logprob") for entry in entries if isinstance(entry, dict)]
-    return [float(n) for n in numbers if isinstance(n, int | float) and _plausible(n)]
-
-
-def _plausible(number: float) -> bool:
-    return not isinstance(number, bool) and -1e4 < number <= 1e-6  # false of NaN, too
-
-
-def _shown(value: object) -> str:
-    return json.dumps(value, ensure_ascii=True)[:120]

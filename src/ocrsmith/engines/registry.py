@@ -37,6 +37,13 @@ ENGINES: Mapping[str, EngineKind] = MappingProxyType(
             needs="torch",
             extra="train",
         ),
+        "vllm": EngineKind(
+            "vLLM in this process (GPU)",
+            "ocrsmith.engines.vllm",
+            "VllmEngine",
+            needs="torch",  # the module asks for vLLM itself, once it has told it where to log
+            extra="vllm",
+        ),
         "openai": EngineKind(
             "any server for OpenAI's chat completions (vLLM, SGLang, hosted)",
             "ocrsmith.engines.openai_api",

@@ -1,76 +1,62 @@
-"""What is wrong, beyond how much: kinds of errors, confusions, and CER under normalisation policies."""
+"""All that is to be said of an evaluation beyond CER: further figures, strata, and what is wrong."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from statistics import fmean
 from typing import Any
 
 from ocrsmith.evaluation.confusions import Confusion, ConfusionTable
 from ocrsmith.evaluation.error_kinds import classify
+from ocrsmith.evaluation.figures import Figures, Texts, figures_of, score_texts
+from ocrsmith.evaluation.figures.normalised import normalised_figures
 from ocrsmith.evaluation.kind_shares import KindShares, summarise
 from ocrsmith.evaluation.lexicon import Lexicon
-from ocrsmith.evaluation.metrics import score_page
-from ocrsmith.evaluation.statistics import micro_cer
+from ocrsmith.evaluation.metrics.cer import PageScore
 from ocrsmith.evaluation.store import PageResult
-from ocrsmith.text.normalise import parse_policy
+from ocrsmith.evaluation.strata import Strata, strata_of
 
-POLICIES = ("nfkc", "zh", "fa", "whitespace", "casefold", "nfkc+zh+fa+whitespace+casefold")
-"""Each on its own, and all together: what is left is no matter of spelling."""
 CONFUSIONS = 50
 
 
 @dataclass(frozen=True)
-class Normalised:
-    """CER with references and predictions normalised alike."""
-
-    policy: str
-    mean: float
-    micro: float
-
-
-@dataclass(frozen=True)
 class Analysis:
-    """What is wrong in the predictions of an evaluation."""
+    """What an evaluation says beyond CER. `to_json` makes the keys of metrics.json."""
 
     kinds: KindShares
     confusions: tuple[Confusion, ...]
     """The commonest `CONFUSIONS`."""
-    normalised: tuple[Normalised, ...]
-    """One for each of `POLICIES`."""
+    normalised: Mapping[str, Mapping[str, float]]
+    """Figures by normalisation policy."""
+    figures: Figures
+    strata: Strata
 
     @classmethod
-    def of(cls, results: Sequence[PageResult]) -> Analysis:
-        """Of all pages of an evaluation; at least one. The vocabulary is that of its references."""
+    def of(cls, results: Sequence[PageResult], scores: Sequence[PageScore] | None = None) -> Analysis:
+        """Of all pages of an evaluation; at least one. The vocabulary is that of its references.
+
+        Args:
+            results: the pages.
+            scores: theirs, if they are at hand.
+        """
         lexicon = Lexicon.of(result.reference for result in results)
         pages = list(classify(results, lexicon=lexicon))
+        texts = Texts.of(results)
+        lines = score_texts(texts)
         return cls(
-            summarise(pages),
-            tuple(ConfusionTable.of(pages).top(CONFUSIONS)),
-            tuple(_normalised(results, policy) for policy in POLICIES),
+            kinds=summarise(pages),
+            confusions=tuple(ConfusionTable.of(pages).top(CONFUSIONS)),
+            normalised=normalised_figures(texts, lines),
+            figures=figures_of(results, lines),
+            strata=strata_of(results, scores or [result.score for result in results]),
         )
 
     def to_json(self) -> dict[str, Any]:
-        """{"errors": …, "confusions": […], "normalised": {policy: {"cer.mean": …, "cer.micro": …}}}"""
+        """{"errors": …, "confusions": […], "normalised": {policy: {"cer.mean": …}}, "strata": …, "wer": …}"""
         return {
             "errors": self.kinds.to_json(),
             "confusions": [asdict(item) for item in self.confusions],
-            "normalised": {
-                item.policy: {"cer.mean": item.mean, "cer.micro": item.micro} for item in self.normalised
-            },
+            "normalised": {policy: dict(figures) for policy, figures in self.normalised.items()},
+            **self.figures.to_json(),
+            "strata": self.strata.to_json(),
         }
-
-
-def _normalised(results: Sequence[PageResult], name: str) -> Normalised:
-    policy = parse_policy(name)
-    scores = [
-        score_page(reference, prediction, failed=result.finish_reason == "error")
-        for result, reference, prediction in zip(
-            results,
-            policy.apply_all([result.reference for result in results]),
-            policy.apply_all([result.prediction for result in results]),
-            strict=True,
-        )
-    ]
-    return Normalised(name, fmean(score.cer for score in scores), micro_cer(scores))

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
 from ocrsmith.engines.base import Engine, PageRequest, failed
 from ocrsmith.errors import DataError, SettingsError
 from ocrsmith.evaluation import store
-from ocrsmith.evaluation.analysis import Analysis
-from ocrsmith.evaluation.journal import Journal, differences, other_settings
-from ocrsmith.evaluation.report import render_evaluation
+from ocrsmith.evaluation.conclude import Conclusions, conclude, report
+from ocrsmith.evaluation.journal import Journal, other_settings
+from ocrsmith.evaluation.page_images import find_images
 from ocrsmith.evaluation.statistics import METHODS, Metrics
 from ocrsmith.evaluation.store import Evaluation, PageResult
 from ocrsmith.records import SPLITS, PageSample, SplitName
-from ocrsmith.settings.files import write_text, writing
+from ocrsmith.settings.differences import differences
+from ocrsmith.settings.files import writing
 from ocrsmith.settings.provenance import environment
 
 EvaluationProgress = Callable[[int, int], None]
@@ -48,12 +50,15 @@ def evaluate(
     *,
     limit: int | None = None,
     overwrite: bool = False,
+    conclusions: Conclusions | None = None,
     progress: EvaluationProgress | None = None,
+    warn: Callable[[str], None] | None = None,
 ) -> Metrics:
     """Reads every page of a split, scores it, and writes predictions.parquet, metrics.json and report.html.
 
     Pages are kept as they are read. When `out` holds a stopped evaluation with the same settings and data, only
-    the missing pages are read; when it holds a finished one, nothing is read again.
+    the missing pages are read; when it holds a finished one, nothing is read again, but with other conclusions
+    figures and report are made anew.
 
     Args:
         engine: reads the pages; its `describe()` goes into the provenance.
@@ -62,51 +67,46 @@ def evaluate(
         out: the evaluation folder, made if missing.
         limit: only the first pages of the split.
         overwrite: throw away what `out` holds of an earlier evaluation.
+        conclusions: what the pages are held against: calibration, CER to accept, an earlier evaluation.
         progress: is told how far it is.
+        warn: is told what speaks against the conclusions; a sentence each.
 
     Raises:
-        SettingsError: no such split, or a limit below 1.
-        DataError: the split has no samples.
+        SettingsError: no such split, a limit below 1, an impossible CER to accept.
+        DataError: the split has no samples; calibration or earlier evaluation cannot be read.
         OutputError: `out` cannot be written to, or holds an evaluation with other settings.
         KeyboardInterrupt: passed on; what was read is kept.
     """
     total = check_request(dataset, split, out, limit=limit)
+    conclusions = conclusions or Conclusions()
+    conclusions.check()
     settings, runtime = _settings(engine, dataset, split, limit)
     store.prepare_folder(out)
     if overwrite:
         _discard(out)
     finished = _finished(out, settings)
-    analysis = None
+    asked = conclusions.to_json()
     if finished is None:
         journal = Journal.open(out / store.JOURNAL, settings)
         _read_pages(engine, dataset, split, limit, total, journal, progress)
         results = sorted(journal.results.values(), key=lambda result: result.index)
-        finished = Evaluation.of(results, _provenance(settings, runtime, dataset))
-        analysis = Analysis.of(finished.results)
-        store.save(finished, out, analysis.to_json())
+        provenance = {**_provenance(settings, runtime, dataset), "conclusions": asked}
+        finished = Evaluation.of(results, provenance)
+        warnings = conclude(finished, out, conclusions)
         journal.close()
-        (out / store.REPORT).unlink(missing_ok=True)
-    elif progress:
-        progress(total, total)
+    else:
+        warnings = []
+        if progress:
+            progress(total, total)
+        if (finished.provenance.get("conclusions") or {}) != asked:
+            finished = replace(finished, provenance={**finished.provenance, "conclusions": asked})
+            warnings = conclude(finished, out, conclusions)
+    if warn:
+        for warning in warnings:
+            warn(warning)
     if not (out / store.REPORT).is_file():
-        analysis = analysis or Analysis.of(finished.results)
-        page = render_evaluation(finished, analysis, lambda ids: find_images(dataset, split, ids))
-        write_text(out / store.REPORT, page)
+        report(finished, out, lambda ids: find_images(dataset, split, ids), base=conclusions.base)
     return finished.metrics
-
-
-def find_images(dataset: EvaluationData, split: SplitName, ids: Sequence[str]) -> dict[str, bytes]:
-    """Image files of a few samples, by id, found in one pass over the split."""
-    wanted = set(ids)
-    found: dict[str, bytes] = {}
-    if not wanted:
-        return found
-    for sample in dataset.iter_samples(split):
-        if sample.id in wanted:
-            found[sample.id] = sample.image
-            if len(found) == len(wanted):
-                break
-    return found
 
 
 def check_request(dataset: EvaluationData, split: SplitName, out: Path, *, limit: int | None = None) -> int:

@@ -16,6 +16,9 @@ from ocrsmith.evaluation.rules import BASE, Comparison, Name, Negative, Number, 
 
 SHORT = "cer"
 """A name that is not there is looked for among these figures: `p90` is `cer.p90`."""
+LISTED = 60
+"""Figures that a message lists one by one; of more, it gives the beginnings of their names."""
+_SAYABLE = str.maketrans('"\n', "' ")
 MAX_FILE = 1_000_000
 """Bytes of a file of rules; a larger one is something else."""
 
@@ -84,7 +87,11 @@ def check_rules(checked: Sequence[Rule], figures: Figures, base: Figures | None 
 
 def flatten(metrics: Mapping[str, Any]) -> dict[str, float]:
     """The figures of `Metrics.to_json` (or metrics.json) by name: numbers only, nested ones as `a.b`, the two
-    ends of an interval as `.low` and `.high`, a figure without a value as NaN. Provenance is no figure."""
+    ends of an interval as `.low` and `.high`, a figure without a value as NaN. Provenance is no figure.
+
+    What a rule cannot say within double quotes is replaced: a double quote by a single one, a line end by a
+    space.
+    """
     figures: dict[str, float] = {}
     todo: list[tuple[str, Any]] = [(key, value) for key, value in metrics.items() if key != "provenance"]
     while todo:
@@ -96,7 +103,7 @@ def flatten(metrics: Mapping[str, Any]) -> dict[str, float]:
         elif value is None:
             figures[name] = math.nan
         elif isinstance(value, Mapping):
-            todo += [(f"{name}.{key}", item) for key, item in value.items()]
+            todo += [(f"{name}.{key.translate(_SAYABLE)}", item) for key, item in value.items()]
         elif isinstance(value, list | tuple) and len(value) == 2 and _are_numbers(value):
             todo += [(f"{name}.{end}", item) for end, item in zip(("low", "high"), value, strict=True)]
     return figures
@@ -159,10 +166,31 @@ def _unknown(name: Name, wanted: str, figures: Figures, rule: Rule) -> SettingsE
     prefix = f"{BASE}." if name.parts[0] == BASE else ""
     short = {figure.removeprefix(f"{SHORT}."): figure for figure in figures}
     near = [short.get(item, item) for item in get_close_matches(wanted, [*figures, *short], n=4, cutoff=0.6)]
-    meant = " or ".join(f"{prefix}{item}" for item in dict.fromkeys(near))
-    known = ", ".join(sorted(figures))
+    meant = " or ".join(f"{prefix}{_spelt(item)}" for item in dict.fromkeys(near))
+    known = ", ".join(_listed(wanted, figures))
     mend = f"Did you mean {meant}? Known: {known}." if meant else f"Known: {known}."
     return SettingsError(f"There is no figure {str(name)!r}.", place=rule.place, mend=mend)
+
+
+def _listed(wanted: str, figures: Figures) -> list[str]:
+    """The known names; of many, those that go on from where `wanted` is right: `strata.language.zh.…`."""
+    if len(figures) <= LISTED:
+        return sorted(map(_spelt, figures))
+    path = wanted.split(".")[:-1]
+    while path and not any(figure.startswith(".".join(path) + ".") for figure in figures):
+        path.pop()
+    prefix = "".join(f"{part}." for part in path)
+    names = set()
+    for figure in figures:
+        if figure.startswith(prefix):
+            part, inner, _ = figure[len(prefix) :].partition(".")
+            names.add(f"{_spelt(prefix + part)}.…" if inner and part != SHORT else _spelt(figure))
+    return sorted(names)
+
+
+def _spelt(figure: str) -> str:
+    """A figure's name as a rule says it, with double quotes where it needs them."""
+    return str(Name(tuple(figure.split("."))))
 
 
 # --- computing ---------------------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ from typing import Any
 
 from ocrsmith.errors import OutputError
 from ocrsmith.evaluation.store import JOURNAL_FORMAT, PageResult, check_result
+from ocrsmith.settings.differences import differences
 from ocrsmith.settings.files import writing
 
 _END_MEND = (
@@ -67,19 +68,6 @@ class Journal:
         """Removes the journal: its content is in the finished files."""
         with writing(self.path):
             self.path.unlink(missing_ok=True)
-
-
-def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[str]:
-    """Names where two nested settings differ, with both values: `decoding.ngram_size: 30, now 20`."""
-    found: list[str] = []
-    for key in dict.fromkeys([*old, *new]):
-        name = f"{prefix}{key}"
-        before, after = old.get(key), new.get(key)
-        if isinstance(before, Mapping) and isinstance(after, Mapping):
-            found += differences(before, after, f"{name}.")
-        elif before != after:
-            found.append(f"{name}: {before!r}, now {after!r}")
-    return found
 
 
 def other_settings(out: Path, what: str, differing: list[str]) -> OutputError:

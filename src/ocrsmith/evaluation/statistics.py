@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -24,7 +24,11 @@ METHODS = {
     "cer.std": "population standard deviation over pages (divided by n)",
     "cer.percentiles": "linear interpolation between the closest ranks (Hyndman-Fan type 7)",
     "cer.mean_ci95": f"percentile bootstrap over documents (groups), {RESAMPLES} resamples, seed {SEED}",
+    "cer.micro_ci95": "the same of all edits / all reference characters",
     "exact_match": "share of pages read without any error",
+    "figures": "wer, ned, exact, chrf, rouge_l, bleu, tables, fields, order, boxes: mean, percentiles and "
+    "intervals as those of cer, over the pages that a figure applies to; a failed page counts as the worst",
+    "strata": "the same figures over the pages of one label; its documents are drawn apart from all others",
 }
 """How each figure is computed; saved beside the figures."""
 
@@ -43,6 +47,10 @@ class CerFigures:
     p90: float
     p95: float
     mean_ci95: tuple[float, float]
+    min: float | None = None
+    """None, as the two below, in evaluations that were saved before there was such a figure."""
+    p99: float | None = None
+    micro_ci95: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +82,7 @@ class Metrics:
         and grouped, for those who walk the object.
         """
         figures = asdict(self)
-        figures["cer"]["mean_ci95"] = list(self.cer.mean_ci95)
+        figures["cer"] = {name: _listed(value) for name, value in figures["cer"].items()}
         named = {f"cer.{name}": value for name, value in figures["cer"].items()}
         return {"n": self.n, **named, **figures}
 
@@ -86,11 +94,17 @@ class Metrics:
             KeyError, TypeError, ValueError: a figure is missing or is no number.
         """
         rates = figures["cer"]
-        low, high = rates["mean_ci95"]
         names = ("mean", "micro", "median", "std", "max", "p90", "p95")
+        lowest, p99, micro_ci95 = (rates.get(name) for name in ("min", "p99", "micro_ci95"))
         return cls(
             n=int(figures["n"]),
-            cer=CerFigures(**{name: float(rates[name]) for name in names}, mean_ci95=(float(low), float(high))),
+            cer=CerFigures(
+                **{name: float(rates[name]) for name in names},
+                mean_ci95=_pair(rates["mean_ci95"]),
+                min=None if lowest is None else float(lowest),
+                p99=None if p99 is None else float(p99),
+                micro_ci95=None if micro_ci95 is None else _pair(micro_ci95),
+            ),
             exact_match=float(figures["exact_match"]),
             loops=int(figures["loops"]),
             truncated=int(figures["truncated"]),
@@ -132,19 +146,23 @@ def summarize(
         raise ValueError("no pages to summarize")
     if not len(scores) == len(finish_reasons) == len(groups):
         raise ValueError("scores, finish_reasons and groups differ in length")
-    rates = np.array([score.cer for score in scores], dtype=np.float64)
-    p50, p90, p95 = (float(value) for value in np.percentile(rates, (50, 90, 95), method="linear"))
+    rate = cer_column(scores)
+    cer = figures_over([rate], groups)[rate.name]
+    assert cer.micro is not None  # the column has parts
     return Metrics(
         n=len(scores),
         cer=CerFigures(
-            mean=float(rates.mean()),
-            micro=micro_cer(scores),
-            median=p50,
-            std=float(rates.std()),
-            max=float(rates.max()),
-            p90=p90,
-            p95=p95,
-            mean_ci95=_mean_interval(rates, groups),
+            mean=cer.mean,
+            micro=cer.micro,
+            median=cer.median,
+            std=cer.std,
+            max=cer.max,
+            p90=cer.p90,
+            p95=cer.p95,
+            mean_ci95=cer.mean_ci95,
+            min=cer.min,
+            p99=cer.p99,
+            micro_ci95=cer.micro_ci95,
         ),
         exact_match=sum(score.exact for score in scores) / len(scores),
         loops=finish_reasons.count("loop"),
@@ -152,6 +170,128 @@ def summarize(
         failed=finish_reasons.count("error"),
         seconds=seconds,
     )
+
+
+# --- any figure --------------------------------------------------------------------------------------------
+
+
+def ratio(sums: Floats) -> Floats:
+    """First column / second; where the second is 0: 1 if there is anything in the first, else 0.
+
+    Args:
+        sums: (rows, 2), say edits and characters.
+    """
+    above, below = sums[:, 0], sums[:, 1]
+    return np.where(below > 0, above / np.where(below > 0, below, 1), above > 0)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Column:
+    """What a figure is on each page."""
+
+    name: str
+    values: Floats
+    """(pages,); NaN where the figure does not apply to the page."""
+    parts: Floats | None = None
+    """(pages, k) what the micro figure is made of: counts that are summed over pages. None: it has none."""
+    micro: Callable[[Floats], Floats] = ratio
+    """From sums, (rows, k), to the micro figure of each row."""
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """A figure over the pages it applies to."""
+
+    n: int
+    """Pages it applies to; at least one."""
+    mean: float
+    micro: float | None
+    """From counts summed over all pages, so that long pages count more; None where that has no meaning."""
+    median: float
+    std: float
+    min: float
+    max: float
+    p90: float
+    p95: float
+    p99: float
+    mean_ci95: tuple[float, float]
+    micro_ci95: tuple[float, float] | None
+
+    def to_json(self) -> dict[str, Any]:
+        """{"n": …, "mean": …, …, "p50": the median again, "mean_ci95": [low, high]}, without what is None."""
+        figures = {**asdict(self), "p50": self.median}
+        return {name: _listed(value) for name, value in figures.items() if value is not None}
+
+
+def figures_over(columns: Sequence[Column], groups: Sequence[str]) -> dict[str, Figure]:
+    """The figure of each column, by its name; columns that apply to no page are left out.
+
+    Figures that apply to the same pages share their resamples, so many cost little more than one.
+
+    Args:
+        columns: of all pages.
+        groups: the document of each page; an empty name is a document of its own.
+    """
+    alike: dict[bytes, list[Column]] = {}
+    for column in columns:
+        alike.setdefault(np.isnan(column.values).tobytes(), []).append(column)
+    found: dict[str, Figure] = {}
+    for own in alike.values():
+        pages = np.flatnonzero(~np.isnan(own[0].values))
+        if len(pages):
+            found |= _figures_of(own, pages, [groups[page] for page in pages.tolist()])
+    return {column.name: found[column.name] for column in columns if column.name in found}
+
+
+def _figures_of(columns: Sequence[Column], pages: NDArray[np.int64], groups: list[str]) -> dict[str, Figure]:
+    counted = [np.ones((len(pages), 1))]
+    for column in columns:
+        counted.append(column.values[pages, None])
+        if column.parts is not None:
+            counted.append(column.parts[pages])
+    drawn = bootstrap_sums(np.concatenate(counted, axis=1), groups)
+    found: dict[str, Figure] = {}
+    place = 1
+    for column in columns:
+        width = 0 if column.parts is None else column.parts.shape[1]
+        sums = drawn[:, place + 1 : place + 1 + width]
+        found[column.name] = _figure_of(column, pages, drawn[:, place] / drawn[:, 0], sums)
+        place += 1 + width
+    return found
+
+
+def _figure_of(column: Column, pages: NDArray[np.int64], means: Floats, sums: Floats) -> Figure:
+    """One figure from its pages, and from the means and sums of the resamples."""
+    values = column.values[pages]
+    micro = micro_ci95 = None
+    if column.parts is not None:
+        micro = float(column.micro(column.parts[pages].sum(axis=0, keepdims=True))[0])
+        micro_ci95 = _bounds(column.micro(sums))
+    p50, p90, p95, p99 = np.percentile(values, (50, 90, 95, 99), method="linear").tolist()
+    return Figure(
+        n=len(values),
+        mean=float(values.mean()),
+        micro=micro,
+        median=p50,
+        std=float(values.std()),
+        min=float(values.min()),
+        max=float(values.max()),
+        p90=p90,
+        p95=p95,
+        p99=p99,
+        mean_ci95=_bounds(means),
+        micro_ci95=micro_ci95,
+    )
+
+
+def cer_column(scores: Sequence[PageScore]) -> Column:
+    """The character error rate of each page."""
+    rates = np.array([score.cer for score in scores], dtype=np.float64)
+    parts = np.array([(score.edits, score.length) for score in scores], dtype=np.float64)
+    return Column("cer", rates, parts)
+
+
+# --- the bootstrap -----------------------------------------------------------------------------------------
 
 
 def paired_interval(first: Sequence[float], second: Sequence[float], groups: Sequence[str]) -> Interval:
@@ -182,44 +322,67 @@ def bootstrap_means(
     Returns:
         (resamples,) means.
     """
-    sums, counts = _by_group(values, groups)
-    documents = len(sums)
-    generator = np.random.default_rng(seed)
-    means = np.empty(resamples, dtype=np.float64)
-    step = max(1, 4_000_000 // documents)  # bounds memory: a table of draws of at most 32 MB
-    for start in range(0, resamples, step):
-        rows = min(step, resamples - start)
-        drawn = generator.integers(0, documents, size=(rows, documents))
-        means[start : start + rows] = sums[drawn].sum(axis=1) / counts[drawn].sum(axis=1)
+    sums = bootstrap_sums(
+        np.stack([values, np.ones(len(values))], axis=1), groups, resamples=resamples, seed=seed
+    )
+    means: Floats = sums[:, 0] / sums[:, 1]
     return means
 
 
-def _by_group(values: Floats, groups: Sequence[str]) -> tuple[Floats, Floats]:
-    """Sum of values and number of pages of each document."""
+def bootstrap_sums(
+    columns: Floats, groups: Sequence[str], *, resamples: int = RESAMPLES, seed: int = SEED
+) -> Floats:
+    """Sums over resampled data: documents drawn with replacement, each with all its pages.
+
+    The draws depend on the number of documents and the seed alone.
+
+    Args:
+        columns: (n, k) values for each page.
+        groups: (n,) names; an empty name is a document of its own.
+
+    Returns:
+        (resamples, k) sums.
+    """
+    index = _documents(groups)
+    sums = np.stack([np.bincount(index, weights=column) for column in columns.T], axis=1)
+    documents = len(sums)
+    generator = np.random.default_rng(seed)
+    drawn = np.empty((resamples, columns.shape[1]), dtype=np.float64)
+    step = max(1, 100_000 // documents)  # what is drawn at a time stays in the processor's cache
+    starts = np.arange(step)[:, None] * documents  # each row counts in a stretch of its own
+    times = np.empty((step, documents), dtype=np.float64)
+    for first in range(0, resamples, step):
+        rows = min(step, resamples - first)
+        draws = generator.integers(0, documents, size=(rows, documents)) + starts[:rows]
+        times[:rows] = np.bincount(draws.ravel(), minlength=rows * documents).reshape(rows, documents)
+        np.matmul(times[:rows], sums, out=drawn[first : first + rows])
+    return drawn
+
+
+def count_documents(groups: Sequence[str]) -> int:
+    """Different documents; pages without a group are one each."""
+    return int(_documents(groups).max(initial=-1)) + 1
+
+
+def _documents(groups: Sequence[str]) -> NDArray[np.int64]:
+    """The number of each page's document."""
     numbers: dict[object, int] = {}
     keys: Iterable[object] = (name or ("alone", index) for index, name in enumerate(groups))
-    index = np.fromiter(
+    return np.fromiter(
         (numbers.setdefault(key, len(numbers)) for key in keys), dtype=np.int64, count=len(groups)
     )
-    counts: Floats = np.bincount(index).astype(np.float64)
-    sums: Floats = np.bincount(index, weights=values).astype(np.float64)
-    return sums, counts
 
 
-def _mean_interval(rates: Floats, groups: Sequence[str]) -> tuple[float, float]:
-    return _bounds(bootstrap_means(rates, groups))
-
-
-def _bounds(means: Floats) -> tuple[float, float]:
+def _bounds(values: Floats) -> tuple[float, float]:
     tail = (1 - LEVEL) / 2 * 100
-    low, high = np.percentile(means, (tail, 100 - tail), method="linear")
+    low, high = np.percentile(values, (tail, 100 - tail), method="linear")
     return float(low), float(high)
 
 
-def micro_cer(scores: Sequence[PageScore]) -> float:
-    """All edits over all characters; references that are all empty follow the rule of a single page."""
-    edits = sum(score.edits for score in scores)
-    characters = sum(score.length for score in scores)
-    if characters == 0:
-        return 1.0 if edits else 0.0
-    return edits / characters
+def _pair(values: Any) -> tuple[float, float]:
+    low, high = values
+    return float(low), float(high)
+
+
+def _listed(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value

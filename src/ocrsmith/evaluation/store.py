@@ -11,7 +11,6 @@ Finished files are written under a temporary name in the same folder and renamed
 from __future__ import annotations
 
 import json
-import math
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
@@ -21,6 +20,7 @@ from typing import Any, get_args
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from ocrsmith.engines.confidence import page_confidence
 from ocrsmith.errors import DataError, OutputError
 from ocrsmith.evaluation.metrics.cer import PageScore, score_page
 from ocrsmith.evaluation.statistics import Metrics, summarize
@@ -124,10 +124,11 @@ class PageResult:
 
     @property
     def confidence(self) -> float | None:
-        """Geometric mean of the tokens' probabilities, 0 to 1; 0 for a failed page, None if unknown."""
-        if self.finish_reason == "error":
-            return 0.0
-        return None if self.logprob_mean is None else math.exp(self.logprob_mean)
+        """How sure the model was of the page, 0 to 1, before any calibration; None if unknown.
+
+        See `engines.confidence.page_confidence`.
+        """
+        return page_confidence(self)
 
 
 _FIELDS = tuple(item.name for item in fields(PageResult))

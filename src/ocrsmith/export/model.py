@@ -7,12 +7,12 @@ import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from ocrsmith.engines.decoding import DecodingSettings
-from ocrsmith.errors import AdapterError, OutputError
+from ocrsmith.engines.native.engine import saved_decoding
+from ocrsmith.errors import AdapterError
 from ocrsmith.export.card import CardFacts, render
 from ocrsmith.export.folder import complete_folder, vllm_notes
 from ocrsmith.export.merge import Merge, MergeProgress
@@ -141,21 +141,7 @@ def saved_settings(base: Path, adapter: Path | None) -> tuple[OcrProcessor, Deco
     """Processing and decoding as saved with the adapter, else with the base, else the defaults."""
     places = [place for place in (adapter, base) if place is not None]
     source = next((place for place in places if (place / SETTINGS_FILE).is_file()), base)
-    processor = OcrProcessor.from_pretrained(source)
-    for place in places:
-        file = place / DECODING_FILE
-        if file.is_file():
-            return processor, DecodingSettings.from_values(_json_object(file), place=str(file))
-    return processor, DecodingSettings()
-
-
-def _json_object(file: Path) -> dict[str, Any]:
-    try:
-        return dict(json.loads(file.read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError) as error:
-        raise OutputError(
-            f"{file.name} cannot be read ({error}).", place=str(file), mend="Delete it to get the defaults."
-        ) from error
+    return OcrProcessor.from_pretrained(source), saved_decoding(places, None)
 
 
 def _verified(base: str, adapter: Path, merged: Path, check: Check, decoding: DecodingSettings) -> Verification:

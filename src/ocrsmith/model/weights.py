@@ -503,12 +503,12 @@ def write_shards(folder: Path, plans: Sequence[TensorPlan], tensor_of: Callable[
         shards[-1].append(plan)
         filled += plan.size
     if len(shards) == 1:
-        _write_file(folder / SINGLE, shards[0], tensor_of)
+        stream_safetensors(folder / SINGLE, shards[0], tensor_of)
         return
     weight_map = {}
     for number, shard in enumerate(shards, start=1):
         file = f"model-{number:05}-of-{len(shards):05}.safetensors"
-        _write_file(folder / file, shard, tensor_of)
+        stream_safetensors(folder / file, shard, tensor_of)
         weight_map.update(dict.fromkeys((plan.name for plan in shard), file))
     index = {"metadata": {"total_size": sum(plan.size for plan in plans)}, "weight_map": weight_map}
     (folder / INDEX).write_text(json.dumps(index, indent=2) + "\n")
@@ -516,14 +516,15 @@ def write_shards(folder: Path, plans: Sequence[TensorPlan], tensor_of: Callable[
 
 def write_safetensors(file: Path, tensors: list[tuple[str, Tensor]]) -> None:
     """Writes tensors one after another; the safetensors library would copy slices of fused experts first."""
-    _write_file(file, [_plan(name, tensor) for name, tensor in tensors], dict(tensors).__getitem__)
+    stream_safetensors(file, [_plan(name, tensor) for name, tensor in tensors], dict(tensors).__getitem__)
 
 
 def _plan(name: str, tensor: Tensor) -> TensorPlan:
     return TensorPlan(name, tensor.dtype, tuple(tensor.shape))
 
 
-def _write_file(file: Path, plans: Sequence[TensorPlan], tensor_of: Callable[[str], Tensor]) -> None:
+def stream_safetensors(file: Path, plans: Sequence[TensorPlan], tensor_of: Callable[[str], Tensor]) -> None:
+    """Writes planned tensors one after another; each is asked for when it is due."""
     header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
     offset = 0
     for plan in plans:

@@ -77,7 +77,7 @@ class IsolatedPool:
 
     def __init__(self, module: str, *, workers: int, bounds: Bounds) -> None:
         self._workers = [_Worker(module, bounds) for _ in range(workers)]
-        self._free: queue.SimpleQueue[_Worker] = queue.SimpleQueue()
+        self._free: queue.LifoQueue[_Worker] = queue.LifoQueue()  # the warm one first
         for worker in self._workers:
             self._free.put(worker)
         self._threads = ThreadPoolExecutor(workers, thread_name_prefix="isolated")

@@ -134,7 +134,7 @@ class NativeEngine:
         saved = adapter if adapter is not None and (adapter / SETTINGS_FILE).is_file() else None
         processor = OcrProcessor.from_pretrained(saved) if saved else load_processor(model)
         processor = _with_mode(processor, mode)
-        decoding = _decoding((adapter, folder), max_new_tokens)
+        decoding = saved_decoding((adapter, folder), max_new_tokens)
         origin: dict[str, Any] = {"model": {"name": model, "hash": folder_hash(folder)}, "adapter": None}
         network: Any = load_model(model, dtype=number, device=place)
         if adapter is not None:
@@ -317,7 +317,7 @@ def _with_mode(processor: OcrProcessor, mode: str | None) -> OcrProcessor:
     return OcrProcessor(processor.tokenizer, ProcessingSettings.from_values(values, place="--mode"))
 
 
-def _decoding(folders: Sequence[Path | None], max_new_tokens: int | None) -> DecodingSettings:
+def saved_decoding(folders: Sequence[Path | None], max_new_tokens: int | None) -> DecodingSettings:
     """The settings in the first folder that has some, or the defaults; `max_new_tokens` wins.
 
     Raises:

@@ -1,4 +1,7 @@
-"""Character differences for people: what was missed, what was added, what was taken for something else."""
+"""Character differences for people: what was missed, what was added, what was taken for something else.
+
+Texts come from models: what would turn its surroundings around, and what nobody sees, is shown by name.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ from rapidfuzz.distance import Levenshtein
 
 Kind = Literal["same", "missing", "extra", "wrong"]
 
-_NAMES = {
+CHARACTER_NAMES = {
     " ": "␣",
     "\t": "⇥",
     "\n": "↵",
@@ -28,6 +31,10 @@ _NAMES = {
     "\ufeff": "BOM",
 }
 _DOTTED_CIRCLE = "\u25cc"
+UNSAFE = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u206f\ufff9-\ufffb\ud800-\udfff]"
+)
+"""Control characters, marks and overrides of direction, and halves of characters."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,10 +70,60 @@ def segments(reference: str, prediction: str) -> list[Segment]:
         true = reference[step.src_start : step.src_end]
         read = prediction[step.dest_start : step.dest_end]
         if step.tag == "equal":
-            found.append(Segment("same", (Piece(read),), (Piece(true),)))
+            found.append(Segment("same", readable(read), readable(true)))
         else:
-            found.append(Segment(_KINDS[step.tag], tuple(_pieces(read)), tuple(_pieces(true))))
+            found.append(Segment(_KINDS[step.tag], revealed(read), revealed(true)))
     return found
+
+
+def edits(reference: str, prediction: str) -> list[int | str]:
+    """The same alignment as data, flat: characters that agree, characters of the reference that were not read,
+    what was read instead; and so on. What agrees behind the last edit is not said."""
+    found: list[int | str] = []
+    same = 0
+    for step in Levenshtein.opcodes(reference, prediction):
+        if step.tag == "equal":
+            same = step.src_end - step.src_start
+        else:
+            found += [same, step.src_end - step.src_start, prediction[step.dest_start : step.dest_end]]
+            same = 0
+    return found
+
+
+def readable(text: str) -> tuple[Piece, ...]:
+    """Text that is right, or only shown: nothing in it can turn its surroundings around."""
+    pieces = []
+    start = 0
+    for found in UNSAFE.finditer(text):
+        if found.start() > start:
+            pieces.append(Piece(text[start : found.start()]))
+        pieces.append(Piece(_name(found.group()) or "", named=True))
+        start = found.end()
+    return (*pieces, Piece(text[start:])) if start < len(text) or not pieces else tuple(pieces)
+
+
+def revealed(text: str) -> tuple[Piece, ...]:
+    """A changed stretch: whatever in it cannot be seen is shown by name."""
+    return tuple(_pieces(text))
+
+
+def direction(text: str) -> Literal["ltr", "rtl"]:
+    """Which way a text runs, by its first letter that has a direction.
+
+    A difference takes that of the reference: a single wrong letter must not turn its line around.
+    """
+    for character in text:
+        kind = unicodedata.bidirectional(character)
+        if kind in ("L", "R", "AL"):
+            return "ltr" if kind == "L" else "rtl"
+    return "ltr"
+
+
+def visible(text: object, longest: int = 200) -> str:
+    """A name (id, path, label) as one line of plain text; too long ones lose their middle."""
+    line = re.sub("[\t\n]", " ", str(text))
+    line = UNSAFE.sub(lambda found: f"⟨{_name(found.group())}⟩", line)
+    return line if len(line) <= longest else f"{line[: longest // 2]} … {line[-(longest // 2) :]}"
 
 
 def language(text: str) -> str:
@@ -104,8 +161,8 @@ def _pieces(text: str) -> Iterator[Piece]:
 
 
 def _name(character: str) -> str | None:
-    if character in _NAMES:
-        return _NAMES[character]
+    if character in CHARACTER_NAMES:
+        return CHARACTER_NAMES[character]
     if unicodedata.category(character) in ("Cc", "Cf", "Zs", "Zl", "Zp", "Co", "Cn", "Cs"):
         return f"U+{ord(character):04X}"
     return None

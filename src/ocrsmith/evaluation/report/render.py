@@ -1,179 +1,220 @@
-"""Lays out reports: chooses the samples, prepares what the templates show. No figures are computed here."""
+"""Lays out the report of an evaluation: chooses the samples, prepares what the template shows."""
 
 from __future__ import annotations
 
-import math
-import unicodedata
+import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, replace
+from typing import Any
 
-import jinja2
-
-from ocrsmith.evaluation.metrics.cer import PageScore
-from ocrsmith.evaluation.report.chart import chart
-from ocrsmith.evaluation.report.diff import Segment, language, segments
-from ocrsmith.evaluation.report.picture import Picture, picture
+from ocrsmith.engines.confidence import has_probabilities, page_confidence
+from ocrsmith.evaluation.error_kinds import KINDS
+from ocrsmith.evaluation.report import sections
+from ocrsmith.evaluation.report.before import Before, headline, pair_pages
+from ocrsmith.evaluation.report.cards import LOW_CONFIDENCE, Card, make_card, make_reading
+from ocrsmith.evaluation.report.catalogue import Source, catalogue, find_page_errors, priority, script_json
+from ocrsmith.evaluation.report.chart import chart, confidence_chart
+from ocrsmith.evaluation.report.diff import CHARACTER_NAMES, visible
+from ocrsmith.evaluation.report.filters import Filters, useful
+from ocrsmith.evaluation.report.layout import environment
+from ocrsmith.evaluation.report.picture import Album, Picture
+from ocrsmith.evaluation.report.wording import (
+    FIGURES,
+    FINISH,
+    KIND_WORDS,
+    data_name,
+    duration,
+    figure,
+    figure_change,
+    figure_value,
+    flat,
+    model_name,
+    percent,
+    points,
+    seen,
+    signed,
+)
 from ocrsmith.evaluation.statistics import Metrics
-from ocrsmith.evaluation.store import Evaluation, PageResult
-from ocrsmith.records import FinishReason
+from ocrsmith.evaluation.store import Evaluation
+from ocrsmith.evaluation.strata import assign, in_order
 
-if TYPE_CHECKING:
-    from ocrsmith.evaluation.analysis import Analysis
-    from ocrsmith.evaluation.compare import Comparison, PagePair
+__all__ = [
+    "FIGURES",
+    "KIND_WORDS",
+    "ImageSource",
+    "duration",
+    "figure",
+    "figure_change",
+    "figure_value",
+    "percent",
+    "points",
+    "render_evaluation",
+    "signed",
+]
+
+_SURROGATES = re.compile("[\ud800-\udfff]")
 
 ImageSource = Callable[[Sequence[str]], Mapping[str, bytes]]
 """Gives the image files of samples by id; what it does not have is shown as missing."""
 
 WORST = 10
 BEST = 5
-CHANGED = 10
-LONGEST_TEXT = 3000
-"""Characters of a text that a report shows; how many were cut is said in the report."""
-RUN_ON = 400
-"""Characters by which a shown prediction may exceed its reference: the rest of a loop tells nothing more."""
-
-FIGURES = (
-    ("cer.mean", "Mean CER", "Average over pages (macro): every page counts the same."),
-    ("cer.micro", "Micro CER", "All errors over all characters: long pages count more."),
-    ("cer.median", "Median CER", "Half of the pages are read better than this."),
-    ("cer.p90", "90th percentile", "Nine pages in ten are read better than this."),
-    ("cer.p95", "95th percentile", "Nineteen pages in twenty are read better than this."),
-    ("cer.max", "Largest CER", "The worst page; above 100 % where a loop wrote more than the page has."),
-    ("cer.std", "Standard deviation", "Spread of CER over pages."),
-    ("exact_match", "Exact pages", "Pages read without a single error."),
-    ("loops", "Loops", "Pages on which the reading fell into endless repetition."),
-    ("truncated", "Cut off", "Pages that reached the token limit."),
-    ("failed", "Failed", "Pages without a result; each counts as a CER of 100 %."),
-    ("seconds", "Reading time", "Engine time over all pages."),
-)
-"""Key, name and explanation of each figure, in the order of the tables."""
-
-FINISH: dict[FinishReason, str] = {
-    "stop": "finished",
-    "length": "cut off",
-    "loop": "loop",
-    "error": "failed",
-}
-KIND_WORDS: Mapping[str, str] = {
-    "loop": "endless repetition, and what was not read because of it",
-    "truncation": "cut off by the token limit",
-    "structure": "order of lines, tags, marks or line breaks",
-    "hallucination": "text that stands nowhere on the page",
-    "normalisation": "nothing but width, punctuation, scripts of digits, joiners or white space",
-    "substitution": "a known word that does not look like the true one: guessed",
-    "confusion": "characters read as others",
-    "insertion": "a few characters too many, or a line read twice",
-    "omission": "characters or lines missing",
-}
-"""What each kind of error is; a test holds it to `error_kinds.KINDS`."""
-_COUNTS = ("loops", "truncated", "failed")
+IMAGES = 80
+"""Images in a report, where it has so many pages."""
+LARGEST = 15_000_000
+"""Bytes of a whole report."""
+_ROWS_SHARE, _IMAGES_SHARE = 0.3, 0.55  # what is left is for the figures and the cards
 
 
 @dataclass(frozen=True)
-class Reading:
-    """One prediction of a page beside its reference, as a template shows it."""
+class Material:
+    """What a report is made from, computed once however often it has to be laid out anew."""
 
-    title: str
-    text: str
-    cut: int
-    """Characters of the prediction that are not shown."""
-    score: PageScore
-    result: PageResult
-    finish: str
-    segments: Sequence[Segment]
-
-
-@dataclass(frozen=True)
-class Card:
-    """One sample in a report."""
-
-    id: str
-    group: str
-    image_path: str
-    image: Picture | None
-    reference: str
-    reference_cut: int
-    language: str
-    readings: Sequence[Reading]
-    change: float | None = None
+    evaluation: Evaluation
+    figures: Mapping[str, Any]
+    base: Mapping[str, Any] | None
+    before: Before | None
+    source: Source
+    filters: Filters
+    worst: Sequence[int]
+    best: Sequence[int]
+    order: Sequence[int]
+    files: Mapping[str, bytes]
 
 
-def render_evaluation(evaluation: Evaluation, analysis: Analysis, images: ImageSource) -> str:
-    """The report of one evaluation, as HTML.
+def render_evaluation(
+    evaluation: Evaluation,
+    figures: Mapping[str, Any],
+    images: ImageSource,
+    *,
+    base: tuple[Evaluation, Mapping[str, Any]] | None = None,
+) -> str:
+    """The report of one evaluation, as HTML of at most `LARGEST` bytes.
 
     Args:
         evaluation: at least one page.
-        analysis: of its pages.
+        figures: what metrics.json holds of it (`store.load_figures`); sections without a key are left out.
         images: gives the images of the samples shown.
+        base: an earlier evaluation of the same pages and its figures, to show before and after.
     """
+    material = _material(evaluation, figures, images, base)
+    for share in (1.0, 0.5, 0.25, 0.1, 0.0):
+        page = _SURROGATES.sub("\ufffd", _lay_out(material, share))
+        if len(page.encode("utf-8")) <= LARGEST:
+            break
+    return page
+
+
+def _material(
+    evaluation: Evaluation,
+    figures: Mapping[str, Any],
+    images: ImageSource,
+    base: tuple[Evaluation, Mapping[str, Any]] | None,
+) -> Material:
+    before = pair_pages(evaluation, base[0]) if base else None
+    results = evaluation.results
+    known = any(has_probabilities(result) for result in results)
+    confidences = [page_confidence(result) if known else None for result in results]
+    pairs = [(row["reference"], row["prediction"]) for row in figures.get("confusions") or ()]
+    errors = find_page_errors(evaluation)
+    labels = useful(assign(results))
+    source = Source(evaluation, confidences, errors, labels, pairs, before.pages if before else {})
+    filters = Filters.of(
+        sorted({span.kind for page in errors for span in page.spans}),
+        [(seen(true), seen(read)) for true, read in pairs],
+        {name: in_order(name, found) for name, found in labels.items()},
+        ended=[result.finish_reason for result in results],
+        before=before is not None,
+        confidence=known,
+    )
     worst, best = choose(evaluation)
-    shown = [*worst, *best]
-    files = images([evaluation.results[place].id for place in shown])
-    cards = {place: _card_of(evaluation, place, files) for place in shown}
+    order = priority(source, [*worst, *best])
+    files = images([results[place].id for place in order[:IMAGES]])
+    whole = (
+        base is not None and before is not None and len(before.pages) == len(results) == len(base[0].results)
+    )
+    earlier = base[1] if base and whole else None
+    return Material(evaluation, figures, earlier, before, source, filters, worst, best, order, files)
+
+
+def _lay_out(material: Material, share: float) -> str:
+    """The page, with `share` of the usual room for images and rows."""
+    evaluation, figures, before = material.evaluation, material.figures, material.before
+    listed = catalogue(material.source, material.order, int(LARGEST * _ROWS_SHARE * share))
+    pictures = _pictures(material, int(LARGEST * _IMAGES_SHARE * share))
+    cards = {place: _card(material, place, pictures.get(place)) for place in (*material.worst, *material.best)}
+    known = [value for value in material.source.confidences if value is not None]
+    drawn = [[score.cer for score in evaluation.scores]]
+    if before is not None:
+        pairs = before.pages.items()
+        drawn = [[old for _, (old, _) in pairs], [evaluation.scores[place].cer for place, _ in pairs]]
     return (
-        _environment()
+        environment()
         .get_template("evaluation.html")
         .render(
-            title=f"{_model(evaluation.provenance)} on {_data(evaluation.provenance)}",
+            title=visible(f"{model_name(evaluation.provenance)} on {data_name(evaluation.provenance)}"),
+            script="report.js",
+            headline=headline(evaluation.metrics, before),
+            before=before,
+            whole=material.base is not None,
             metrics=evaluation.metrics,
-            rows=_rows(evaluation.metrics),
-            chart=chart([[score.cer for score in evaluation.scores]]),
-            kinds=[item for item in analysis.kinds.kinds if item.spans],
-            kind_words=KIND_WORDS,
-            kind_notes=analysis.kinds.notes,
-            confusions=[(_seen(item.reference), _seen(item.prediction), item) for item in analysis.confusions],
-            normalised=[(item.policy.replace("+", " + "), item) for item in analysis.normalised],
-            worst=[cards[place] for place in worst],
-            best=[cards[place] for place in best],
-            provenance=_flat(evaluation.provenance),
+            rows=_rows(evaluation.metrics, before),
+            chart=chart(drawn),
+            confidence_chart=confidence_chart(known) if known else None,
+            **_sections(figures, material.base),
+            catalogue=listed,
+            filters=material.filters,
+            threshold=LOW_CONFIDENCE if any(result.token_ends for result in evaluation.results) else None,
+            images=pictures,
+            worst=[cards[place] for place in material.worst],
+            best=[cards[place] for place in material.best],
+            provenance=flat(evaluation.provenance),
             created=evaluation.provenance.get("created", ""),
+            data=script_json(
+                {
+                    "rows": listed.rows,
+                    "names": CHARACTER_NAMES,
+                    "finish": {str(key): words for key, words in FINISH.items()},
+                    "kinds": KINDS,
+                }
+            ),
+            image_data=script_json(
+                {place: [made.uri, made.width] for place, made in pictures.items() if place not in cards}
+            ),
         )
     )
 
 
-def render_comparison(comparison: Comparison, names: tuple[str, str], images: ImageSource) -> str:
-    """The report of a comparison, as HTML.
-
-    Args:
-        comparison: at least one page.
-        names: how A and B are called, e.g. their folders.
-        images: gives the images of the samples shown.
-    """
-    improved, worsened = comparison.improved, comparison.worsened
-    shown = [*improved[:CHANGED], *worsened[:CHANGED]]
-    files = images([pair.a.id for pair in shown])
-    changes = {change.name: change for change in comparison.changes}
-    rates = [[pair.score_a.cer for pair in comparison.pairs], [pair.score_b.cer for pair in comparison.pairs]]
-    same = len(comparison.pairs) - len(improved) - len(worsened)
-    return (
-        _environment()
-        .get_template("comparison.html")
-        .render(
-            title=f"{names[0]} → {names[1]}",
-            names=names,
-            comparison=comparison,
-            models=[_model(comparison.provenance_a), _model(comparison.provenance_b)],
-            rows=[(label, text, changes[key], key) for key, label, text in FIGURES],
-            chart=chart(rates),
-            counts={"improved": len(improved), "worsened": len(worsened), "same": same},
-            improved=[_card_of_pair(pair, files) for pair in improved[:CHANGED]],
-            worsened=[_card_of_pair(pair, files) for pair in worsened[:CHANGED]],
-            flips=[("Now exact", comparison.became_exact), ("No longer exact", comparison.lost_exact)],
-            provenance=[_flat(comparison.provenance_a), _flat(comparison.provenance_b)],
-        )
-    )
+def _sections(figures: Mapping[str, Any], base: Mapping[str, Any] | None) -> dict[str, Any]:
+    """What the template shows of the figures besides CER."""
+    found = sections.kinds(figures)
+    return {
+        "retries": figures.get("retries"),
+        "measures": sections.measures(figures, base),
+        "dimensions": sections.strata(figures, base),
+        "kinds": None if found is None else found[0],
+        "kind_notes": [] if found is None else found[1],
+        "confusions": sections.confusions(figures),
+        "confidence": sections.confidence(figures),
+        "spelling": sections.spelling(figures),
+    }
 
 
-def _seen(text: str) -> str:
-    """A character or group as a table shows it; an empty side and invisible ones by name."""
-    if not text:
-        return "nothing"
-    return " ".join(
-        char if char.isprintable() and char != " " else unicodedata.name(char, f"U+{ord(char):04X}").lower()
-        for char in text
-    )
+def _pictures(material: Material, budget: int) -> dict[int, Picture]:
+    """The images that fit, by place; those of the cards come first."""
+    wanted = [place for place in material.order if material.evaluation.results[place].id in material.files]
+    album = Album(len(wanted), budget)
+    made = {place: album.add(material.files[material.evaluation.results[place].id]) for place in wanted}
+    return {place: found for place, found in made.items() if found is not None}
+
+
+def _card(material: Material, place: int, image: Picture | None) -> Card:
+    result, score = material.evaluation.results[place], material.evaluation.scores[place]
+    card = make_card(result, [make_reading("Prediction", result, score)], {})
+    found = {span.kind for span in material.source.errors[place].spans}
+    said = () if result.finish_reason == "stop" else ("loop", "truncation")  # the mark of a bad end says these
+    kinds = [kind for kind in KINDS if kind in found and kind not in said]
+    return replace(card, image=image, place=place, kinds=kinds)
 
 
 def choose(evaluation: Evaluation) -> tuple[list[int], list[int]]:
@@ -185,149 +226,25 @@ def choose(evaluation: Evaluation) -> tuple[list[int], list[int]]:
     return rest[:WORST], best
 
 
-def percent(rate: float | None, digits: int = 2) -> str:
-    """0.0512 → `5.12 %`; a fraction too small to show is not shown as zero."""
-    if rate is None or not math.isfinite(rate):
-        return "–"
-    if rate and abs(rate) < 0.5 * 10 ** -(digits + 2):
-        return f"{'<' if rate > 0 else '>'} {'−' if rate < 0 else ''}{10**-digits:.{digits}f} %"
-    return f"{rate * 100:,.{digits}f} %".replace("-", "−")
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A figure as the table shows it."""
+
+    name: str
+    words: str
+    value: str
+    before: str = ""
+    change: str = ""
+    tone: str = ""
 
 
-def signed(rate: float | None, digits: int = 1) -> str:
-    """A relative change with its sign: 0.667 → `+66.7 %`."""
-    return f"+{percent(rate, digits)}" if rate is not None and rate > 0 else percent(rate, digits)
-
-
-def points(change: float, digits: int = 2) -> str:
-    """A change of a rate in percentage points, with its sign: −0.0512 → `−5.12`."""
-    return f"{change * 100:+,.{digits}f}".replace("-", "−")
-
-
-def duration(seconds: float) -> str:
-    """93.4 → `1 min 33 s`."""
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s"
-
-
-def figure_value(metrics: Metrics, key: str) -> float:
-    """A figure by its key in `FIGURES`."""
-    holder = metrics.cer if key.startswith("cer.") else metrics
-    return float(getattr(holder, key.removeprefix("cer.")))
-
-
-def figure(key: str, value: float) -> str:
-    """A figure as it is written in a table."""
-    if key in _COUNTS:
-        return f"{value:,.0f}"
-    return duration(value) if key == "seconds" else percent(value)
-
-
-def figure_change(key: str, change: float) -> str:
-    """A figure's change, with its sign and unit."""
-    if key in _COUNTS:
-        return f"{change:+,.0f}".replace("-", "−") if change else "0"
-    if key == "seconds":
-        return ("+" if change >= 0 else "−") + duration(abs(change))
-    return f"{points(change)} pp"
-
-
-def _environment() -> jinja2.Environment:
-    folder = Path(__file__).parent / "templates"
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(folder),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    filters: dict[str, Callable[..., str]] = {
-        "percent": percent,
-        "points": points,
-        "signed": signed,
-        "duration": duration,
-    }
-    environment.filters |= {name: _unbroken(write) for name, write in filters.items()}
-    environment.globals |= {"figure": _unbroken(figure), "figure_change": _unbroken(figure_change)}
-    return environment
-
-
-def _unbroken(write: Callable[..., str]) -> Callable[..., str]:
-    """Keeps number and unit on one line."""
-    return lambda *values: write(*values).replace(" ", "\u00a0")
-
-
-def _card_of(evaluation: Evaluation, place: int, files: Mapping[str, bytes]) -> Card:
-    result, score = evaluation.results[place], evaluation.scores[place]
-    return _card(result, [_reading("Prediction", result, score)], files, None)
-
-
-def _card_of_pair(pair: PagePair, files: Mapping[str, bytes]) -> Card:
-    readings = [_reading("A", pair.a, pair.score_a), _reading("B", pair.b, pair.score_b)]
-    return _card(pair.a, readings, files, pair.change)
-
-
-def _card(
-    result: PageResult, readings: Sequence[Reading], files: Mapping[str, bytes], change: float | None
-) -> Card:
-    reference, cut = _shorten(result.reference)
-    image = files.get(result.id)
-    return Card(
-        id=result.id,
-        group=result.group,
-        image_path=result.image_path,
-        image=picture(image) if image is not None else None,
-        reference=reference,
-        reference_cut=cut,
-        language=language(result.reference),
-        readings=readings,
-        change=change,
-    )
-
-
-def _reading(title: str, result: PageResult, score: PageScore) -> Reading:
-    text, cut = _shorten(result.prediction, len(result.reference) + RUN_ON)
-    reference, _ = _shorten(result.reference)
-    return Reading(title, text, cut, score, result, FINISH[result.finish_reason], segments(reference, text))
-
-
-def _shorten(text: str, longest: int = LONGEST_TEXT) -> tuple[str, int]:
-    longest = min(longest, LONGEST_TEXT)
-    return text[:longest], max(0, len(text) - longest)
-
-
-def _rows(metrics: Metrics) -> list[tuple[str, str, str]]:
-    """(name, value, explanation) of each figure."""
-    return [(label, figure(key, figure_value(metrics, key)), text) for key, label, text in FIGURES]
-
-
-def _model(provenance: Mapping[str, Any]) -> str:
-    engine = provenance.get("engine") or {}
-    model, adapter = engine.get("model"), engine.get("adapter")
-    name = _name(model) or str(engine.get("name", "engine"))
-    return f"{name} + {_name(adapter)}" if adapter else name
-
-
-def _name(thing: object) -> str:
-    name = thing.get("name") if isinstance(thing, Mapping) else thing
-    return Path(str(name)).name if name else ""
-
-
-def _data(provenance: Mapping[str, Any]) -> str:
-    data = provenance.get("dataset") or {}
-    name = Path(str(data["path"])).name if data.get("path") else "a dataset"
-    return f"{name}, {data['split']}" if data.get("split") else name
-
-
-def _flat(value: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
-    """Nested settings as rows: `engine.decoding.ngram_size`, `30`."""
-    rows: list[tuple[str, str]] = []
-    for key, item in value.items():
-        if isinstance(item, Mapping):
-            rows += _flat(item, f"{prefix}{key}.")
-        elif item is not None:
-            rows.append((f"{prefix}{key}", str(item)))
+def _rows(metrics: Metrics, before: Before | None) -> list[Row]:
+    if before is None:
+        return [Row(label, words, figure(key, figure_value(metrics, key))) for key, label, words in FIGURES]
+    rows = []
+    for key, label, words in FIGURES:
+        old, new = figure_value(before.metrics, key), figure_value(before.now, key)
+        change = new - old
+        tone = "" if change == 0 else "good" if (change > 0) == (key == "exact_match") else "bad"
+        rows.append(Row(label, words, figure(key, new), figure(key, old), figure_change(key, change), tone))
     return rows

@@ -1,0 +1,72 @@
+"""`review.html`: a queue to look at, image over reference over prediction, beside the table that is corrected.
+
+Without scripts; everything that comes from data or a model is escaped. Images are those of the folder.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from html import escape
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+from ocrsmith.evaluation.report.diff import language, segments
+
+if TYPE_CHECKING:
+    from ocrsmith.evaluation.mine.queue import Entry
+
+_STYLE = """
+:root{color-scheme:light dark}
+body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:auto;padding:1rem}
+article{border-top:1px solid #8886;padding:1rem 0}
+h2{font-size:1rem;margin:0}
+img{max-width:100%;min-height:3rem;object-fit:contain;object-position:left;background:#fff}
+.text{white-space:pre-wrap;overflow-wrap:anywhere;margin:.25rem 0}
+small{opacity:.75}
+del{background:#f9c;color:#000;text-decoration:none}
+ins{background:#9e9;color:#000;text-decoration:none}
+"""
+_LONGEST = 20_000
+"""Characters of a text that the page shows."""
+
+
+def render_queue(entries: Iterable[tuple[Entry, str]], table: str) -> str:
+    """The page.
+
+    Args:
+        entries: pages, each with the path of its image from the folder on.
+        table: name of the file to correct.
+    """
+    head = (
+        '<!doctype html><html lang="en"><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width">'
+        '<meta http-equiv="Content-Security-Policy" content="default-src \'none\'; '
+        "img-src 'self' file: data:; style-src 'unsafe-inline'\"><title>Pages to review</title>"
+        f"<style>{_STYLE}</style><h1>Pages to review</h1><p>Correct the column <code>text</code> in <code>"
+        f"{escape(table)}</code>; the rest is for information. <del>Marked so</del>: in the reference, not "
+        "read. <ins>Marked so</ins>: read, not in the reference.</p>"
+    )
+    return head + "".join(part for entry, image in entries for part in _article(entry, image)) + "\n"
+
+
+def _article(entry: Entry, image: str) -> Iterator[str]:
+    confidence = "" if entry.confidence is None else f", confidence {entry.confidence:.2f}"
+    true, read = entry.sample.text[:_LONGEST], entry.prediction[:_LONGEST]
+    yield (
+        f'\n<article id="{entry.rank}"><h2>{entry.rank}. {escape(entry.sample.id)}</h2>'
+        f"<p>{escape(entry.reason)} <small>CER {entry.cer:.1%}{confidence}</small></p>"
+        f'<img loading="lazy" src="{escape(quote(image))}" alt="{escape(image)}">'
+    )
+    for label, text in (("Reference", _marked(true, read, "true")), ("Read", _marked(true, read, "read"))):
+        yield f'<small>{label}</small><div class="text" dir="auto" lang="{language(true)}">{text}</div>'
+    yield "</article>"
+
+
+def _marked(true: str, read: str, side: str) -> str:
+    """One side with what differs marked."""
+    tag = "del" if side == "true" else "ins"
+    found = []
+    for segment in segments(true, read):
+        text = escape("".join(piece.text for piece in getattr(segment, side)))
+        found.append(text if segment.kind == "same" or not text else f"<{tag}>{text}</{tag}>")
+    return "".join(found)
