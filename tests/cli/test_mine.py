@@ -29,9 +29,7 @@ FONT = Path(__file__).parents[1] / "nano" / "fonts"
 def run(command: Any, *arguments: Any) -> Any:
     app = typer.Typer()
     app.command()(command)
-    output.configure(
-        as_json="--json" in arguments
-    )  # as `main` does, after whatever came before
+    output.configure(as_json="--json" in arguments)  # as `main` does, after whatever came before
     return CliRunner().invoke(app, [str(argument) for argument in arguments], env={"COLUMNS": "120"})
 
 
