@@ -22,6 +22,7 @@ from ocrsmith.evaluation.statistics import (
     count_documents,
     figures_over,
     paired_interval,
+    percentile_intervals,
     ratio,
     summarize,
 )
@@ -93,7 +94,8 @@ def test_figures_hang_together(pages: list[tuple[str, str, FinishReason]]) -> No
 
 def test_metrics_json_has_the_promised_names() -> None:
     figures_json = figures([0.5]).to_json()
-    rates = {"mean", "micro", "median", "std", "min", "max", "p90", "p95", "p99", "mean_ci95", "micro_ci95"}
+    rates = {"mean", "micro", "median", "std", "min", "max", "p90", "p95", "p99"}
+    rates |= {f"{name}_ci95" for name in ("mean", "micro", "median", "p90", "p95", "p99")}
     others = {"n", "exact_match", "loops", "truncated", "failed", "seconds"}
     assert set(figures_json) == {"cer"} | {f"cer.{name}" for name in rates} | others
     assert figures_json["cer"] == {name: figures_json[f"cer.{name}"] for name in rates}
@@ -101,10 +103,10 @@ def test_metrics_json_has_the_promised_names() -> None:
 
 def test_figures_of_an_earlier_version_are_read_without_what_it_did_not_have() -> None:
     written = figures([0.5, 0.1]).to_json()
-    for name in ("min", "p99", "micro_ci95"):
+    for name in ("min", "p99", "micro_ci95", "median_ci95", "p90_ci95", "p95_ci95", "p99_ci95"):
         del written["cer"][name], written[f"cer.{name}"]
     read = Metrics.from_json(written)
-    assert (read.cer.min, read.cer.p99, read.cer.micro_ci95) == (None, None, None)
+    assert (read.cer.min, read.cer.p99, read.cer.micro_ci95, read.cer.p90_ci95) == (None, None, None, None)
     assert read.cer.max == 0.5
     again = json.loads(json.dumps(read.to_json(), allow_nan=False))
     assert Metrics.from_json(again) == read
@@ -164,6 +166,18 @@ def test_both_intervals_are_those_of_drawing_documents_one_by_one() -> None:
     rates = [sum(score.edits for score in own) / max(1, sum(score.length for score in own)) for own in drawn]
     assert found.mean_ci95 == pytest.approx(np.percentile(means, (2.5, 97.5)))
     assert found.micro_ci95 == pytest.approx(np.percentile(rates, (2.5, 97.5)))
+    for name, rank in (("median", 50), ("p90", 90), ("p95", 95), ("p99", 99)):
+        values = [np.percentile([score.cer for score in own], rank) for own in drawn]
+        assert getattr(found, f"{name}_ci95") == pytest.approx(np.percentile(values, (2.5, 97.5))), name
+
+
+def test_percentile_intervals_do_not_depend_on_how_many_are_drawn_at_a_time() -> None:
+    values = np.random.default_rng(5).random(5_000)
+    groups = [f"document {number // 4}" for number in range(5_000)]
+    documents = values.reshape(1_250, 4)
+    draws = np.random.default_rng(SEED).integers(0, 1_250, size=(50, 1_250))
+    expected = np.percentile([np.percentile(documents[row], 90) for row in draws], (2.5, 97.5))
+    assert percentile_intervals(values, groups, [90], resamples=50) == [pytest.approx(expected)]
 
 
 def test_documents_are_counted() -> None:

@@ -225,7 +225,7 @@ def eval_(
         models=rapidocr_models,
     )
     _say_what_is_special(reader, dataset, name, limit)
-    bar = PageBar()
+    bar = PageBar(then="Scoring")
     try:
         with bar:
             metrics = evaluate(

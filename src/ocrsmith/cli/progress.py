@@ -84,10 +84,17 @@ class CountBar(Bar):
 
 
 class PageBar(CountBar):
-    """How far an evaluation is; told by `evaluate`."""
+    """How far the reading of pages is; told by `evaluate`."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, then: str = "") -> None:
+        """`then`: what goes on when all pages are read, and takes the label's place."""
         super().__init__("pages", "Reading", "read")
+        self._then = then
+
+    def __call__(self, done: int, total: int) -> None:
+        super().__call__(done, total)
+        if self._then and done == total:
+            self._progress.update(self._task, description=self._then)
 
 
 class EncodeBar(CountBar):

@@ -127,7 +127,7 @@ def _evaluate(dataset: Dataset, out: Path, adapter: Path | None, title: str, con
     keep_freed_memory()
     engine = NativeEngine.load("nano", adapter=adapter, max_new_tokens=MAX_NEW_TOKENS, device="cpu")
     conclusions = Conclusions(base=None if adapter is None else out.with_name("base"))
-    with PageBar() as bar:
+    with PageBar(then="Scoring") as bar:
         metrics = evaluate(RetryLoops(engine), dataset, "test", out, conclusions=conclusions, progress=bar)
     console.print(f"  {metrics.n} lines in {metrics.seconds:.0f} s: mean CER [bold]{metrics.cer.mean:.1%}[/]")
     return metrics
@@ -184,6 +184,7 @@ def _say_what_next(out: Path, summary: dict[str, Any], console: Console) -> None
         "  ocrsmith train --model nano --data data -o runs/first",
         "  ocrsmith eval --model nano --adapter runs/first/adapter --data data -o evals/first",
         "  ocrsmith compare evals/base evals/first -o evals/comparison",
+        "  ocrsmith ocr pages -o read --model nano --adapter runs/first/adapter",
         "",
         "The same for the 3B model on a GPU: --model deepseek-ai/DeepSeek-OCR (see `ocrsmith doctor`).",
     ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -22,7 +22,8 @@ METHODS = {
     "cer.mean": "mean over pages (macro)",
     "cer.micro": "all edits / all reference characters",
     "cer.std": "population standard deviation over pages (divided by n)",
-    "cer.percentiles": "linear interpolation between the closest ranks (Hyndman-Fan type 7)",
+    "cer.percentiles": "linear interpolation between the closest ranks (Hyndman-Fan type 7); intervals as of "
+    "the mean",
     "cer.mean_ci95": f"percentile bootstrap over documents (groups), {RESAMPLES} resamples, seed {SEED}",
     "cer.micro_ci95": "the same of all edits / all reference characters",
     "exact_match": "share of pages read without any error",
@@ -48,9 +49,16 @@ class CerFigures:
     p95: float
     mean_ci95: tuple[float, float]
     min: float | None = None
-    """None, as the two below, in evaluations that were saved before there was such a figure."""
+    """None, as all below, in evaluations that were saved before there was such a figure."""
     p99: float | None = None
     micro_ci95: tuple[float, float] | None = None
+    median_ci95: tuple[float, float] | None = None
+    p90_ci95: tuple[float, float] | None = None
+    p95_ci95: tuple[float, float] | None = None
+    p99_ci95: tuple[float, float] | None = None
+
+
+_LATER_INTERVALS = ("micro_ci95", "median_ci95", "p90_ci95", "p95_ci95", "p99_ci95")
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,15 +103,19 @@ class Metrics:
         """
         rates = figures["cer"]
         names = ("mean", "micro", "median", "std", "max", "p90", "p95")
-        lowest, p99, micro_ci95 = (rates.get(name) for name in ("min", "p99", "micro_ci95"))
+        plain: dict[str, Any] = {name: float(rates[name]) for name in names}
+        lowest, p99 = rates.get("min"), rates.get("p99")
+        later: dict[str, Any] = {
+            name: _pair(rates[name]) for name in _LATER_INTERVALS if rates.get(name) is not None
+        }
         return cls(
             n=int(figures["n"]),
             cer=CerFigures(
-                **{name: float(rates[name]) for name in names},
+                **plain,
                 mean_ci95=_pair(rates["mean_ci95"]),
                 min=None if lowest is None else float(lowest),
                 p99=None if p99 is None else float(p99),
-                micro_ci95=None if micro_ci95 is None else _pair(micro_ci95),
+                **later,
             ),
             exact_match=float(figures["exact_match"]),
             loops=int(figures["loops"]),
@@ -149,6 +161,7 @@ def summarize(
     rate = cer_column(scores)
     cer = figures_over([rate], groups)[rate.name]
     assert cer.micro is not None  # the column has parts
+    median_ci95, *tails_ci95 = percentile_intervals(rate.values, groups, (50, 90, 95, 99))
     return Metrics(
         n=len(scores),
         cer=CerFigures(
@@ -163,6 +176,10 @@ def summarize(
             min=cer.min,
             p99=cer.p99,
             micro_ci95=cer.micro_ci95,
+            median_ci95=median_ci95,
+            p90_ci95=tails_ci95[0],
+            p95_ci95=tails_ci95[1],
+            p99_ci95=tails_ci95[2],
         ),
         exact_match=sum(score.exact for score in scores) / len(scores),
         loops=finish_reasons.count("loop"),
@@ -345,18 +362,62 @@ def bootstrap_sums(
     """
     index = _documents(groups)
     sums = np.stack([np.bincount(index, weights=column) for column in columns.T], axis=1)
-    documents = len(sums)
-    generator = np.random.default_rng(seed)
     drawn = np.empty((resamples, columns.shape[1]), dtype=np.float64)
-    step = max(1, 100_000 // documents)  # what is drawn at a time stays in the processor's cache
+    first = 0
+    for times in _draws(len(sums), resamples, seed, at_a_time=100_000):
+        np.matmul(times, sums, out=drawn[first : first + len(times)])
+        first += len(times)
+    return drawn
+
+
+def percentile_intervals(
+    values: Floats, groups: Sequence[str], percentiles: Sequence[float], *, resamples: int = RESAMPLES
+) -> list[tuple[float, float]]:
+    """Intervals of percentiles: documents drawn with replacement, each with all its pages; the same draws as of
+    means. Percentiles of a resample are interpolated as `numpy.percentile` does (Hyndman-Fan type 7).
+
+    Args:
+        values: (n,) one for each page; at least one.
+        groups: (n,) names; an empty name is a document of its own.
+        percentiles: from 0 to 100.
+
+    Returns:
+        The lowest and highest value for each percentile.
+    """
+    order = np.argsort(values, kind="stable")
+    ordered, index = values[order], _documents(groups)
+    place = index[order]
+    found: list[Floats] = []
+    at_a_time = max(100_000, 4_000_000 * (int(index.max()) + 1) // len(values))
+    for times in _draws(int(index.max()) + 1, resamples, SEED, at_a_time=at_a_time):
+        upto = np.cumsum(times[:, place], axis=1)  # (rows, n): pages of the resample up to each value
+        at = (upto[:, -1:] - 1) * np.asarray(percentiles) / 100  # (rows, percentiles), places counted from 0
+        low, high = (ordered[_first_beyond(upto, edge)] for edge in (np.floor(at), np.ceil(at)))
+        found.append(low + (at - np.floor(at)) * (high - low))
+    drawn = np.concatenate(found)
+    return [_bounds(drawn[:, column]) for column in range(len(percentiles))]
+
+
+def _first_beyond(upto: Floats, places: Floats) -> NDArray[np.int64]:
+    """(rows, k): the first column of each row whose count is above a place."""
+    rows = [np.searchsorted(row, wanted, side="right") for row, wanted in zip(upto, places, strict=True)]
+    return np.stack(rows)
+
+
+def _draws(documents: int, resamples: int, seed: int, *, at_a_time: int) -> Iterator[Floats]:
+    """How often each document was drawn: (rows, documents) at a time, `resamples` rows in all.
+
+    Args:
+        at_a_time: numbers that are drawn at once; few enough to stay in the processor's cache.
+    """
+    generator = np.random.default_rng(seed)
+    step = max(1, at_a_time // documents)
     starts = np.arange(step)[:, None] * documents  # each row counts in a stretch of its own
-    times = np.empty((step, documents), dtype=np.float64)
     for first in range(0, resamples, step):
         rows = min(step, resamples - first)
         draws = generator.integers(0, documents, size=(rows, documents)) + starts[:rows]
-        times[:rows] = np.bincount(draws.ravel(), minlength=rows * documents).reshape(rows, documents)
-        np.matmul(times[:rows], sums, out=drawn[first : first + rows])
-    return drawn
+        counts = np.bincount(draws.ravel(), minlength=rows * documents).reshape(rows, documents)
+        yield counts.astype(np.float64)
 
 
 def count_documents(groups: Sequence[str]) -> int:

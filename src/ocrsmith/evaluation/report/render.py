@@ -233,6 +233,7 @@ class Row:
     name: str
     words: str
     value: str
+    interval: str = ""
     before: str = ""
     change: str = ""
     tone: str = ""
@@ -240,11 +241,20 @@ class Row:
 
 def _rows(metrics: Metrics, before: Before | None) -> list[Row]:
     if before is None:
-        return [Row(label, words, figure(key, figure_value(metrics, key))) for key, label, words in FIGURES]
+        return [
+            Row(label, words, figure(key, figure_value(metrics, key)), _interval(metrics, key))
+            for key, label, words in FIGURES
+        ]
     rows = []
     for key, label, words in FIGURES:
         old, new = figure_value(before.metrics, key), figure_value(before.now, key)
         change = new - old
         tone = "" if change == 0 else "good" if (change > 0) == (key == "exact_match") else "bad"
-        rows.append(Row(label, words, figure(key, new), figure(key, old), figure_change(key, change), tone))
+        rows.append(Row(label, words, figure(key, new), "", figure(key, old), figure_change(key, change), tone))
     return rows
+
+
+def _interval(metrics: Metrics, key: str) -> str:
+    """The 95 % interval of a CER figure; empty where there is none."""
+    bounds = getattr(metrics.cer, f"{key.removeprefix('cer.')}_ci95", None) if key.startswith("cer.") else None
+    return "" if bounds is None else f"{percent(bounds[0])} – {percent(bounds[1])}".replace(" ", "\u00a0")
