@@ -16,15 +16,21 @@ if TYPE_CHECKING:
     from ocrsmith.evaluation.mine.queue import Entry
 
 _STYLE = """
-:root{color-scheme:light dark}
-body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:auto;padding:1rem}
-article{border-top:1px solid #8886;padding:1rem 0}
-h2{font-size:1rem;margin:0}
-img{max-width:100%;min-height:3rem;object-fit:contain;object-position:left;background:#fff}
-.text{white-space:pre-wrap;overflow-wrap:anywhere;margin:.25rem 0}
-small{opacity:.75}
-del{background:#f9c;color:#000;text-decoration:none}
-ins{background:#9e9;color:#000;text-decoration:none}
+:root{color-scheme:light dark;--line:light-dark(#dfe3e8,#303742);--soft:light-dark(#59626f,#a0a9b7);
+--missing:light-dark(#fbdcd9,#55231f);--extra:light-dark(#d8e6fd,#1b3a70)}
+body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:auto;padding:1.5rem 1rem;
+background:light-dark(#f5f6f8,#11141a);color:light-dark(#191d23,#e8ebf0)}
+article{background:light-dark(#fff,#1a1e25);border:1px solid var(--line);border-radius:8px;padding:1rem;
+margin:1rem 0}
+h1{font-size:1.6rem}
+h2{font-size:1rem;margin:0;overflow-wrap:anywhere}
+img{display:block;max-width:100%;min-height:3rem;object-fit:contain;object-position:left;background:#fff;
+margin:.75rem 0}
+.text{white-space:pre-wrap;overflow-wrap:anywhere;margin:0 0 .5rem}
+p,small{color:var(--soft)}
+del,ins{color:inherit;text-decoration:none;border-radius:2px}
+del{background:var(--missing)}
+ins{background:var(--extra)}
 """
 _LONGEST = 20_000
 """Characters of a text that the page shows."""
@@ -50,11 +56,12 @@ def render_queue(entries: Iterable[tuple[Entry, str]], table: str) -> str:
 
 
 def _article(entry: Entry, image: str) -> Iterator[str]:
-    confidence = "" if entry.confidence is None else f", confidence {entry.confidence:.2f}"
+    facts = [] if entry.reason.startswith("CER") else [f"CER {entry.cer:.1%}"]
+    facts += [] if entry.confidence is None else [f"confidence {entry.confidence:.2f}"]
     true, read = entry.sample.text[:_LONGEST], entry.prediction[:_LONGEST]
     yield (
         f'\n<article id="{entry.rank}"><h2>{entry.rank}. {escape(entry.sample.id)}</h2>'
-        f"<p>{escape(entry.reason)} <small>CER {entry.cer:.1%}{confidence}</small></p>"
+        f"<p>{escape(entry.reason)} <small>{', '.join(facts)}</small></p>"
         f'<img loading="lazy" src="{escape(quote(image))}" alt="{escape(image)}">'
     )
     for label, text in (("Reference", _marked(true, read, "true")), ("Read", _marked(true, read, "read"))):
