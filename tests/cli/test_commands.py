@@ -10,7 +10,7 @@ import pytest
 
 from ocrsmith.cli import main as cli
 
-NOT_COMMANDS = {"__init__", "main", "output", "progress", "tables"}
+NOT_COMMANDS = {"__init__", "main", "options", "output", "progress", "tables"}
 FOLDER = Path(cli.__file__).parent
 FILES = {path.stem for path in FOLDER.glob("*.py")} | {
     path.parent.name for path in FOLDER.glob("*/__init__.py")

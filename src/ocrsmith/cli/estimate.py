@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ocrsmith.cli import output
-from ocrsmith.cli.eval import Device, Mode
+from ocrsmith.cli.options import Device, Mode
 from ocrsmith.cli.train import prepare_run, resolve_settings
 from ocrsmith.errors import WeightsError, require
 

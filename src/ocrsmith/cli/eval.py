@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from enum import Enum, StrEnum
+from enum import StrEnum
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,6 +11,28 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ocrsmith.cli import output
+from ocrsmith.cli.options import (
+    FILE,
+    OPENAI,
+    Adapter,
+    AllowHttp,
+    ApiKeyEnv,
+    AsJson,
+    BaseUrl,
+    BatchSize,
+    Concurrency,
+    DeviceOption,
+    DialectOption,
+    DtypeOption,
+    Language,
+    MaxNewTokens,
+    ModeOption,
+    Psm,
+    RapidocrModels,
+    Split,
+    Timeout,
+    open_reader,
+)
 from ocrsmith.cli.progress import PageBar
 from ocrsmith.cli.tables import print_metrics
 from ocrsmith.errors import SettingsError, require
@@ -22,28 +44,7 @@ if TYPE_CHECKING:
     from ocrsmith.records import SplitName
 
 
-OPENAI = "With --engine openai"
-FILE = "With --engine file"
-BASELINES = "With --engine tesseract or rapidocr"
 VERDICT = "What it is held against"
-
-
-class Split(StrEnum):
-    """A split of a dataset."""
-
-    train = "train"
-    val = "val"
-    test = "test"
-
-
-class Mode(StrEnum):
-    """A resolution mode."""
-
-    tiny = "tiny"
-    small = "small"
-    base = "base"
-    large = "large"
-    gundam = "gundam"
 
 
 class EngineName(StrEnum):
@@ -57,30 +58,6 @@ class EngineName(StrEnum):
     rapidocr = "rapidocr"
 
 
-class Dialect(StrEnum):
-    """What a server understands besides OpenAI's fields."""
-
-    openai = "openai"
-    vllm = "vllm"
-
-
-class Device(StrEnum):
-    """Where the model runs."""
-
-    auto = "auto"
-    cpu = "cpu"
-    cuda = "cuda"
-
-
-class Dtype(StrEnum):
-    """The precision the model runs in."""
-
-    auto = "auto"
-    float32 = "float32"
-    bfloat16 = "bfloat16"
-    float16 = "float16"
-
-
 def eval_(
     data: Annotated[Path, typer.Option(help="Dataset: its folder or prefix.")],
     out: Annotated[Path, typer.Option("-o", "--out", help="Evaluation folder to write.")],
@@ -88,19 +65,15 @@ def eval_(
         str | None,
         typer.Option(help="nano, a model folder, a hub id; for openai, the server's name."),
     ] = None,
-    adapter: Annotated[Path | None, typer.Option(help="Adapter folder, e.g. RUN/adapter.")] = None,
+    adapter: Adapter = None,
     engine: Annotated[
         EngineName, typer.Option(help="Who reads: the model in this process, a server, a file, a baseline.")
     ] = EngineName.native,
     split: Annotated[Split, typer.Option(help="Split to read.")] = Split.test,
     limit: Annotated[int | None, typer.Option(min=1, help="Read only the first pages of the split.")] = None,
-    batch_size: Annotated[
-        int | None, typer.Option(min=1, help="Pages decoded at a time.", show_default="by device")
-    ] = None,
-    max_new_tokens: Annotated[
-        int | None, typer.Option(min=1, help="Longest answer in tokens.", show_default="as saved, or 8192")
-    ] = None,
-    mode: Annotated[Mode | None, typer.Option(help="Resolution mode.", show_default="as saved")] = None,
+    batch_size: BatchSize = None,
+    max_new_tokens: MaxNewTokens = None,
+    mode: ModeOption = None,
     loop_retries: Annotated[
         bool,
         typer.Option(
@@ -108,8 +81,8 @@ def eval_(
             help="Read pages that loop again: tighter n-gram rule, then another mode.",
         ),
     ] = True,
-    device: Annotated[Device | None, typer.Option(help="Where to run.", show_default="auto")] = None,
-    dtype: Annotated[Dtype | None, typer.Option(help="Precision.", show_default="auto")] = None,
+    device: DeviceOption = None,
+    dtype: DtypeOption = None,
     base: Annotated[
         Path | None,
         typer.Option(metavar="EVAL", help="Show before and after in the report.", rich_help_panel=VERDICT),
@@ -126,30 +99,12 @@ def eval_(
             rich_help_panel=VERDICT,
         ),
     ] = None,
-    base_url: Annotated[
-        str | None, typer.Option(metavar="URL", help="E.g. http://localhost:8000/v1.", rich_help_panel=OPENAI)
-    ] = None,
-    dialect: Annotated[
-        Dialect | None, typer.Option(help="What the server understands.", rich_help_panel=OPENAI)
-    ] = None,
-    api_key_env: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME",
-            help="Environment variable that holds the key.",
-            show_default="OPENAI_API_KEY",
-            rich_help_panel=OPENAI,
-        ),
-    ] = None,
-    allow_http: Annotated[
-        bool, typer.Option("--allow-http", help="Plain http to other machines.", rich_help_panel=OPENAI)
-    ] = False,
-    concurrency: Annotated[
-        int | None, typer.Option(min=1, help="Pages under way at a time.", rich_help_panel=OPENAI)
-    ] = None,
-    timeout: Annotated[
-        float | None, typer.Option(help="Seconds for a page (tesseract too).", rich_help_panel=OPENAI)
-    ] = None,
+    base_url: BaseUrl = None,
+    dialect: DialectOption = None,
+    api_key_env: ApiKeyEnv = None,
+    allow_http: AllowHttp = False,
+    concurrency: Concurrency = None,
+    timeout: Timeout = None,
     retries: Annotated[
         int | None, typer.Option(min=0, help="Further tries of a page.", rich_help_panel=OPENAI)
     ] = None,
@@ -166,19 +121,13 @@ def eval_(
     text_column: Annotated[
         str | None, typer.Option(metavar="NAME", help="Column of what was read.", rich_help_panel=FILE)
     ] = None,
-    language: Annotated[
-        str | None, typer.Option(help="tesseract's, e.g. chi_sim+eng.", rich_help_panel=BASELINES)
-    ] = None,
-    psm: Annotated[
-        int | None, typer.Option(help="tesseract's page segmentation: 7 for a line.", rich_help_panel=BASELINES)
-    ] = None,
-    rapidocr_models: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="rapidocr's ONNX models.", rich_help_panel=BASELINES)
-    ] = None,
+    language: Language = None,
+    psm: Psm = None,
+    rapidocr_models: RapidocrModels = None,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Throw away what the folder holds of an earlier evaluation.")
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Let a model read a dataset, and score what it read.
 
@@ -199,9 +148,9 @@ def eval_(
     check_request(dataset, name, out, limit=limit)
     conclusions = Conclusions(calibration, accept_cer, base)
     conclusions.check()
-    reader = _open(
-        engine,
-        loop_retries,
+    reader = open_reader(
+        engine.value,
+        loop_retries=loop_retries,
         model=model,
         adapter=adapter,
         mode=mode,
@@ -254,28 +203,6 @@ def eval_(
         output.print_json({**metrics.to_json(), **more, "provenance": provenance, "out": out, "files": files})
     else:
         print_metrics(metrics, out / REPORT, figures)
-
-
-RETRYING = (EngineName.native, EngineName.vllm, EngineName.openai)
-"""Engines that decode token by token, so that they can loop."""
-
-
-def _open(engine: EngineName, loop_retries: bool, **options: Any) -> Engine:
-    """The engine, with the options that were given; those of other engines are refused."""
-    from ocrsmith.engines.registry import open_engine
-    from ocrsmith.engines.retries import RetryLoops
-
-    if engine is EngineName.native:
-        from torch import cuda
-
-        from ocrsmith.model.host_memory import keep_freed_memory
-
-        if options["device"] is Device.cpu or not cuda.is_available():
-            keep_freed_memory()
-    values = {key: value.value if isinstance(value, Enum) else value for key, value in options.items()}
-    with output.notes().status(f"Opening {options['model'] or engine.value}"):
-        reader = open_engine(engine.value, **values)
-    return RetryLoops(reader) if loop_retries and engine in RETRYING else reader
 
 
 def _json_object(text: str | None) -> dict[str, Any] | None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ocrsmith.cli import output
+from ocrsmith.cli.options import Device
 from ocrsmith.cli.progress import CountBar
 from ocrsmith.errors import DataError, OutputError, SettingsError, require
 
@@ -33,14 +34,6 @@ class Dtype(StrEnum):
     auto = "auto"
     bfloat16 = "bfloat16"
     float16 = "float16"
-
-
-class Device(StrEnum):
-    """Where the merged model is verified."""
-
-    auto = "auto"
-    cpu = "cpu"
-    cuda = "cuda"
 
 
 def export(

@@ -7,14 +7,32 @@ import sys
 import tempfile
 import unicodedata
 from collections.abc import Sequence
-from enum import Enum, StrEnum
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from ocrsmith.cli import output
-from ocrsmith.cli.eval import BASELINES, OPENAI, Device, Dialect, Dtype, Mode
+from ocrsmith.cli.options import (
+    Adapter,
+    AllowHttp,
+    ApiKeyEnv,
+    AsJson,
+    BaseUrl,
+    BatchSize,
+    Concurrency,
+    DeviceOption,
+    DialectOption,
+    DtypeOption,
+    Language,
+    MaxNewTokens,
+    ModeOption,
+    Psm,
+    RapidocrModels,
+    Timeout,
+    open_reader,
+)
 from ocrsmith.cli.progress import PageBar
 from ocrsmith.errors import InputError, OcrsmithError, SettingsError, require
 
@@ -74,19 +92,15 @@ def ocr(
     model: Annotated[
         str | None, typer.Option(help="nano, a model folder, a hub id; for openai, the server's name.")
     ] = None,
-    adapter: Annotated[Path | None, typer.Option(help="Adapter folder, e.g. RUN/adapter.")] = None,
+    adapter: Adapter = None,
     engine: Annotated[
         EngineName, typer.Option(help="Who reads: the model in this process, vLLM, a server, a baseline.")
     ] = EngineName.native,
-    mode: Annotated[Mode | None, typer.Option(help="Resolution mode.", show_default="as saved")] = None,
-    max_new_tokens: Annotated[
-        int | None, typer.Option(min=1, help="Longest answer in tokens.", show_default="as saved, or 8192")
-    ] = None,
-    batch_size: Annotated[
-        int | None, typer.Option(min=1, help="Pages decoded at a time.", show_default="by device")
-    ] = None,
-    device: Annotated[Device | None, typer.Option(help="Where to run.", show_default="auto")] = None,
-    dtype: Annotated[Dtype | None, typer.Option(help="Precision.", show_default="auto")] = None,
+    mode: ModeOption = None,
+    max_new_tokens: MaxNewTokens = None,
+    batch_size: BatchSize = None,
+    device: DeviceOption = None,
+    dtype: DtypeOption = None,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Read again what DIR holds, and replace files that are there.")
     ] = False,
@@ -109,40 +123,16 @@ def ocr(
             metavar="P", envvar="OCRSMITH_PDF_PASSWORD", help="Opens encrypted PDFs.", rich_help_panel=PDF
         ),
     ] = None,
-    base_url: Annotated[
-        str | None, typer.Option(metavar="URL", help="E.g. http://localhost:8000/v1.", rich_help_panel=OPENAI)
-    ] = None,
-    dialect: Annotated[
-        Dialect | None, typer.Option(help="What the server understands.", rich_help_panel=OPENAI)
-    ] = None,
-    api_key_env: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME",
-            help="Environment variable that holds the key.",
-            show_default="OPENAI_API_KEY",
-            rich_help_panel=OPENAI,
-        ),
-    ] = None,
-    allow_http: Annotated[
-        bool, typer.Option("--allow-http", help="Plain http to other machines.", rich_help_panel=OPENAI)
-    ] = False,
-    concurrency: Annotated[
-        int | None, typer.Option(min=1, help="Pages under way at a time.", rich_help_panel=OPENAI)
-    ] = None,
-    timeout: Annotated[
-        float | None, typer.Option(help="Seconds for a page (tesseract too).", rich_help_panel=OPENAI)
-    ] = None,
-    language: Annotated[
-        str | None, typer.Option(help="tesseract's, e.g. chi_sim+eng.", rich_help_panel=BASELINES)
-    ] = None,
-    psm: Annotated[
-        int | None, typer.Option(help="tesseract's page segmentation: 7 for a line.", rich_help_panel=BASELINES)
-    ] = None,
-    rapidocr_models: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="rapidocr's ONNX models.", rich_help_panel=BASELINES)
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")] = False,
+    base_url: BaseUrl = None,
+    dialect: DialectOption = None,
+    api_key_env: ApiKeyEnv = None,
+    allow_http: AllowHttp = False,
+    concurrency: Concurrency = None,
+    timeout: Timeout = None,
+    language: Language = None,
+    psm: Psm = None,
+    rapidocr_models: RapidocrModels = None,
+    as_json: AsJson = False,
 ) -> None:
     """Read images and PDFs to Markdown, text or JSON.
 
@@ -183,8 +173,8 @@ def ocr(
             overwrite=overwrite,
         )
         job.check()
-        reader = _open(
-            engine,
+        reader = open_reader(
+            engine.value,
             model=model,
             adapter=adapter,
             mode=mode,
@@ -202,6 +192,8 @@ def ocr(
             psm=psm,
             models=rapidocr_models,
         )
+        for what, why in reader.describe().get("not_honoured", {}).items():
+            _note(f"{reader.name}: {what}: {why}.")
         outcome = _read(job, reader, opener, keeps=out is not None)
         if on_stdout:
             _print_document(job, as_json)
@@ -266,26 +258,6 @@ def _say_left_out(found: Inputs) -> None:
         _note(f"{_count(found.ignored, 'file')} left out: neither image nor PDF by name.")
     if found.repeated:
         _note(f"{_count(found.repeated, 'file')} named more than once, read once.")
-
-
-def _open(engine: EngineName, **options: Any) -> Engine:
-    """The engine, with the options that were given; it reads pages again that loop."""
-    from ocrsmith.engines.registry import open_engine
-    from ocrsmith.engines.retries import RetryLoops
-
-    if engine is EngineName.native:
-        from torch import cuda
-
-        from ocrsmith.model.host_memory import keep_freed_memory
-
-        if options["device"] is Device.cpu or not cuda.is_available():
-            keep_freed_memory()
-    values = {key: value.value if isinstance(value, Enum) else value for key, value in options.items()}
-    with output.notes().status(f"Opening {options['model'] or engine.value}"):
-        opened = open_engine(engine.value, **values)
-    for what, why in opened.describe().get("not_honoured", {}).items():
-        _note(f"{opened.name}: {what}: {why}.")
-    return RetryLoops(opened)
 
 
 def _read(job: Job, engine: Engine, opener: Opener, *, keeps: bool) -> Outcome:

@@ -10,7 +10,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ocrsmith.cli import output
-from ocrsmith.cli.eval import Device, Dtype, Mode, Split
+from ocrsmith.cli.options import (
+    Adapter,
+    AsJson,
+    BatchSize,
+    Device,
+    Dtype,
+    MaxNewTokens,
+    Mode,
+    Split,
+    keep_memory,
+)
 from ocrsmith.cli.progress import CountBar
 from ocrsmith.errors import require
 
@@ -28,24 +38,20 @@ def sweep(
     modes: Annotated[
         str, typer.Option(metavar="MODES", help="Resolution modes, with commas between them.")
     ] = "tiny,small,base,gundam",
-    adapter: Annotated[Path | None, typer.Option(help="Adapter folder, e.g. RUN/adapter.")] = None,
+    adapter: Adapter = None,
     split: Annotated[Split, typer.Option(help="Split to read.")] = Split.val,
     limit: Annotated[int | None, typer.Option(min=1, help="Read only the first pages of the split.")] = None,
     within: Annotated[
         float, typer.Option(help="Mean CER that may be lost against the best mode: 0.005 is half a point.")
     ] = 0.005,
-    batch_size: Annotated[
-        int | None, typer.Option(min=1, help="Pages decoded at a time.", show_default="by device")
-    ] = None,
-    max_new_tokens: Annotated[
-        int | None, typer.Option(min=1, help="Longest answer in tokens.", show_default="as saved, or 8192")
-    ] = None,
+    batch_size: BatchSize = None,
+    max_new_tokens: MaxNewTokens = None,
     device: Annotated[Device, typer.Option(help="Where to run.")] = Device.auto,
     dtype: Annotated[Dtype, typer.Option(help="Precision.")] = Dtype.auto,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Throw away what the folders hold of an earlier sweep.")
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Say which resolution mode to take: read pages in each, and weigh accuracy against cost.
 
@@ -97,13 +103,9 @@ def sweep(
 
 def _open(model: str, **options: Any) -> NativeEngine:
     """The engine as `ocrsmith eval` opens it, so that the times are the same."""
-    from torch import cuda
-
     from ocrsmith.engines.native import NativeEngine
-    from ocrsmith.model.host_memory import keep_freed_memory
 
-    if options["device"] == "cpu" or not cuda.is_available():
-        keep_freed_memory()
+    keep_memory(options["device"])
     with output.notes().status(f"Opening {model}"):
         return NativeEngine.load(model, **options)
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ocrsmith.cli import output
-from ocrsmith.cli.eval import Device, Mode
+from ocrsmith.cli.options import Device, Mode
 from ocrsmith.errors import SettingsError, require
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ocrsmith.cli import output
-from ocrsmith.cli.eval import Device, Mode, Split
+from ocrsmith.cli.options import Device, Mode, Split
 from ocrsmith.cli.progress import EncodeBar
 from ocrsmith.errors import DataError, require
 
