@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Iterable, Mapping
+from functools import cache
 
 UNKNOWN = "und"
 
@@ -75,6 +77,17 @@ _LETTERS: dict[str, str] = {
 }  # fmt: skip
 """Letters that speak for a language; several share some."""
 
+
+def _inverted(known: Mapping[str, Iterable[str]]) -> dict[str, list[str]]:
+    """From what languages have to the languages that have it."""
+    found: dict[str, list[str]] = {}
+    for language, items in known.items():
+        for item in items:
+            found.setdefault(item, []).append(language)
+    return found
+
+
+_BY_WORD, _BY_LETTER = _inverted(_COMMON), _inverted(_LETTERS)
 _WORD = re.compile(r"[^\W\d_]+")
 _ENOUGH = 2.0
 """Evidence below which a Latin text stays `und-Latn`: two common words, or one and some letters."""
@@ -108,6 +121,7 @@ def _count_scripts(text: str) -> Counter[str]:
     return found
 
 
+@cache
 def _script_of(code: int) -> str:
     return next((name for low, high, name in _RANGES if low <= code <= high), "")
 
@@ -137,13 +151,14 @@ def _cyrillic(text: str) -> str:
 
 def _latin(text: str) -> str:
     """The language with the most common words and letters of its own, if it is ahead of the next."""
-    words = [word.lower() for word in _WORD.findall(text)]
     lowered = text.lower()
-    scores = {
-        language: sum(word in common for word in words)
-        + 0.75 * sum(lowered.count(char) for char in _LETTERS.get(language, ""))
-        for language, common in _COMMON.items()
-    }
+    scores = dict.fromkeys(_COMMON, 0.0)
+    for word in _WORD.findall(text):
+        for language in _BY_WORD.get(word.lower(), ()):
+            scores[language] += 1
+    for char, count in Counter(lowered).items():
+        for language in _BY_LETTER.get(char, ()):
+            scores[language] += 0.75 * count
     best, second = sorted(scores, key=lambda name: (-scores[name], name))[:2]
     if scores[best] >= _ENOUGH and scores[best] > scores[second]:
         return best
