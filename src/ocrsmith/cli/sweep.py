@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
@@ -124,7 +124,7 @@ def count_tokens(engine: Engine, page: PageRequest) -> tuple[int, int]:
     """
     from ocrsmith.training.survey import upright_size
 
-    processor: Any = engine.processor  # type: ignore[attr-defined]
+    processor = cast("NativeEngine", engine).processor
     size = upright_size(page.image)
     image = processor.count_image_tokens(*size)
     return image, processor.count_tokens([size], prompt=page.prompt) - image

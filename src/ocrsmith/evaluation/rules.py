@@ -122,11 +122,6 @@ class Rule:
         """All names in it, in order."""
         return list(_names(self.statement))
 
-    @property
-    def needs_base(self) -> bool:
-        """Whether it speaks of a base."""
-        return any(name.parts[0] == BASE for name in self.names)
-
 
 def parse_rule(text: str, *, place: str = "") -> Rule:
     """Parses a rule.

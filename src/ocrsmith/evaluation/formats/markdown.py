@@ -11,6 +11,7 @@ import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from ocrsmith.evaluation.report.sections import MEASURES
 from ocrsmith.evaluation.report.wording import (
     FIGURES,
     FINISH,
@@ -30,18 +31,6 @@ STRATA = 8
 SHOWN = 120
 """Characters of a text that a table shows."""
 
-_METRICS = {
-    "wer": "Word error rate",
-    "ned": "Normalised edit distance",
-    "chrf": "chrF",
-    "rouge_l": "ROUGE-L",
-    "bleu": "BLEU",
-    "tables": "Tables",
-    "fields": "Fields",
-    "order": "Reading order",
-    "boxes": "Boxes",
-}
-"""Keys of metrics.json with figures besides CER, and what they are called."""
 _TURNING = ("LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI")
 """Directions of characters that turn the order of what stands around them."""
 _PUNCTUATION = re.compile(r"[!-/:-@\[-`{-~]")
@@ -111,7 +100,7 @@ def _figures(evaluation: Evaluation, figures: Mapping[str, Any]) -> Iterator[str
     yield _table(("Figure", ">Value"), rows)
     others = [
         (name, f"{leaf['n']:,}", *(percent(leaf.get(key)) for key in ("mean", "median", "p90")))
-        for key, label in _METRICS.items()
+        for key, label in MEASURES.items()
         for name, leaf in _leaves(label, figures.get(key))
     ]
     if others:

@@ -213,4 +213,4 @@ def _leaves(value: object, name: str, depth: int) -> Iterator[tuple[str, str]]:
     elif isinstance(value, str):
         yield name, value.strip()
     else:
-        yield name, {None: "null", True: "true", False: "false"}[value]  # type: ignore[index]
+        yield name, json.dumps(value)  # null, true, false: numbers were read as strings
