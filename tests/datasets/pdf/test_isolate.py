@@ -226,23 +226,29 @@ import sys, time
 sys.path.insert(0, sys.argv[1])
 from ocrsmith.datasets.pdf.isolate import Bounds, IsolatedPool
 with IsolatedPool("planted", workers=2, bounds=Bounds(seconds=600)) as pool:
-    print(pool.submit({"do": "answer"}).result().answer["pid"], flush=True)
-    pool.submit({"do": "sleep"}), pool.submit({"do": "sleep"})
+    pid = pool.submit({"do": "answer"}).result().answer["pid"]
+    if sys.argv[2] == "at work":
+        pool.submit({"do": "sleep"}), pool.submit({"do": "sleep"})
+        time.sleep(1)
+    print(pid, flush=True)
     time.sleep(600)
 """
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
+@pytest.mark.parametrize("what", ["idle", "at work"])
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
-def test_no_process_outlives_its_parent(tmp_path: Path, pool: PoolMaker, how: signal.Signals) -> None:
-    words = [sys.executable, "-c", PARENT, str(tmp_path)]
+def test_no_process_outlives_its_parent(
+    tmp_path: Path, pool: PoolMaker, how: signal.Signals, what: str
+) -> None:
+    words = [sys.executable, "-c", PARENT, str(tmp_path), what]
     with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as parent:
         assert parent.stdout is not None
         child = int(parent.stdout.readline())
         parent.send_signal(how)
         parent.wait(timeout=60)
     until = time.monotonic() + 60
-    # SIGKILL leaves no time to kill anybody: an idle process then ends by itself.
+    # SIGKILL leaves the parent no time to kill anybody: its processes see that it is gone, and end.
     while is_alive(child) and time.monotonic() < until and not is_zombie(child):
         time.sleep(0.05)
     assert not is_alive(child) or is_zombie(child)

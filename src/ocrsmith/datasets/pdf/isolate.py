@@ -298,11 +298,14 @@ def _bound_memory(begun: int, memory: int) -> None:
     if statm.exists():
         virtual = int(statm.read_text().split()[0]) * resource.getpagesize()
         resource.setrlimit(resource.RLIMIT_AS, (virtual + 2 * memory, virtual + 2 * memory))
-    threading.Thread(target=_watch, args=(begun + memory,), daemon=True).start()
+    threading.Thread(target=_watch, args=(begun + memory, os.getppid()), daemon=True).start()
 
 
-def _watch(limit: int) -> None:
+def _watch(limit: int, parent: int) -> None:
+    """Ends this process when it has grown too large, or when its parent was killed and nobody waits for it."""
     while _resident() <= limit:
+        if os.getppid() != parent:
+            os._exit(0)
         time.sleep(_WATCH_SECONDS)
     os._exit(_OUT_OF_MEMORY_CODE)
 
