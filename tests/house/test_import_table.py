@@ -28,7 +28,7 @@ TABLE: dict[str, set[str]] = {
     "evaluation": {"engines", "datasets", "text"},
     "reading": {"engines", "images", "text"},
     "export": {"model", "engines"},
-    "serving": {"engines", "datasets"},
+    "serving": {"engines", "datasets", "images", "text"},
     "batch": {"engines", "datasets"},
     "nano": {"datasets", "model", "images", "text"},
     "studio": ALL,
@@ -40,6 +40,8 @@ WIDER = {
     "ocrsmith.engines.native": {"model"},
     "ocrsmith.engines.vllm": {"model"},
     "ocrsmith.reading.pdf": {"datasets"},  # draws PDFs in processes of their own
+    "ocrsmith.serving.canary": {"evaluation"},  # judges the candidate with the same statistics
+    "ocrsmith.serving.vllm": {"model", "export"},  # merges adapters that vLLM would not apply
     "ocrsmith.evaluation.report": {"images"},  # it shows pages, and opens them as safely as everybody else
 }
 

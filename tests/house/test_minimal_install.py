@@ -25,11 +25,13 @@ EXTRAS = (
         "pypdfium2",
         "rapidocr",
         "onnxruntime",
+        "reportlab",
     ),
+    *("fastapi", "starlette", "uvicorn", "httpx2", "prometheus_client", "sqlalchemy", "pg8000", "openai"),
 )
 NEEDS_EXTRAS = (
     *("ocrsmith.model", "ocrsmith.training", "ocrsmith.export", "ocrsmith.nano"),
-    *("ocrsmith.engines.native", "ocrsmith.engines.vllm"),
+    *("ocrsmith.engines.native", "ocrsmith.engines.vllm", "ocrsmith.serving"),
     "ocrsmith.datasets.pdf.device",
 )
 LIGHT = [

@@ -25,9 +25,14 @@ EXTRAS: dict[str, tuple[tuple[str, ...], str]] = {
     ),
     "quant": (("bitsandbytes",), "QLoRA without Triton, AdamW with 8-bit moments"),
     "datasets": (("datasets",), "saved `datasets` folders and hub ids as sources"),
-    "pdf": (("pdfplumber", "pypdfium2"), "PDFs as sources"),
+    "pdf": (("pdfplumber", "pypdfium2", "reportlab"), "PDFs as sources, searchable PDFs as results"),
     "synth": (("fonttools", "opencv-python-headless", "wordfreq"), "made-up pages: `data synth`"),
     "vllm": (("vllm",), "vLLM as an engine (`eval --engine vllm`)"),
+    "serve": (
+        ("fastapi", "uvicorn", "httpx2", "prometheus-client", "sqlalchemy"),
+        "an OpenAI-compatible server: `serve`, `stress`, `canary`",
+    ),
+    "postgres": (("pg8000",), "the canary's store in PostgreSQL"),
     "baselines": (("onnxruntime", "rapidocr"), "RapidOCR to compare with"),
     "pretrain": (
         ("brotli", "fonttools", "opencv-python-headless", "wordfreq"),

@@ -1,0 +1,1 @@
+"""The OpenAI-compatible server: one app before our own engine or vLLM, with limits, keys and a canary."""
