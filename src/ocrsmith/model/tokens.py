@@ -96,7 +96,7 @@ class OcrTokens:
         parts: list[str] = []
         length = 0
         for token_id in token_ids:
-            parts.append(decoder.decode(self._bytes_of(int(token_id))))
+            parts.append(decoder.decode(self.bytes_of(int(token_id))))
             length += len(parts[-1])
             ends.append(length)
         parts.append(decoder.decode(b"", final=True))
@@ -106,7 +106,7 @@ class OcrTokens:
             ends[-1] = len(text)  # the mark for a character that was never completed
         return text, ends
 
-    def _bytes_of(self, token_id: int) -> bytes:
+    def bytes_of(self, token_id: int) -> bytes:
         """What a token writes; nothing for those that `decode` hides."""
         known = self._written.get(token_id)
         if known is None:

@@ -9,13 +9,13 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 
 import torch
 
 from ocrsmith.engines.decoding import DecodingSettings
-from ocrsmith.engines.native.feed import Feed
+from ocrsmith.engines.native.feed import Feed, Source
 from ocrsmith.engines.native.loop_control import DeviceLoopControl
 from ocrsmith.engines.native.loop_end import LOOP_CHECK_EVERY, LOOP_TAIL, LOOP_TOKENS, ended_in_loop, is_endless
 from ocrsmith.engines.native.prefill import Group, Page, Prefiller, Staged
@@ -31,6 +31,8 @@ LATE = {"cpu": 0, "cuda": 1}
 FIRST_TOKENS = 512
 """Generated tokens that slots have room for at first; they are made longer when needed."""
 ROUND = 64
+REST_LENGTH = 2 * FIRST_TOKENS
+"""Places of a slot that are kept while there is nothing to do; buffers that grew beyond are given back."""
 
 
 @dataclass(slots=True)
@@ -84,6 +86,13 @@ class Batcher:
 
     def read(self, feed: Feed) -> Iterator[Finished]:
         """Decodes all pages of a feed; yields them as they finish, and those that the feed found broken."""
+        with self.session():
+            while feed or self.busy:
+                yield from self.turn(feed)
+
+    @contextmanager
+    def session(self) -> Iterator[None]:
+        """Around the turns of one reading; pages that are still there at its end are forgotten."""
         self._clear()
         if self.stepper is not None and self.stepper.cache.slots < self.slots:
             self.stepper = None
@@ -92,13 +101,7 @@ class Batcher:
             if stream is not None:
                 stream.wait_stream(torch.cuda.current_stream())
         try:
-            while feed or self._again or self._alone or self._staged or self._active:
-                begin = time.perf_counter()
-                with torch.cuda.stream(self.stream) if self.stream is not None else nullcontext():
-                    self._round(feed)
-                self._share(time.perf_counter() - begin)
-                finished, self._out = self._out, []
-                yield from finished
+            yield
         finally:
             if self.stream is not None:
                 torch.cuda.synchronize(self.device)  # nothing may be under way when buffers are given back
@@ -106,25 +109,63 @@ class Batcher:
                 self.stepper.end_all()
             self._clear()
 
+    def turn(self, feed: Source) -> list[Finished]:
+        """One round: pages in, a chunk of steps, news out. Gives what has come to its end."""
+        begin = time.perf_counter()
+        with torch.cuda.stream(self.stream) if self.stream is not None else nullcontext():
+            self._round(feed)
+        self._share(time.perf_counter() - begin)
+        finished, self._out = self._out, []
+        return finished
+
+    @property
+    def busy(self) -> bool:
+        """Whether pages are under way."""
+        return bool(self._again or self._alone or self._staged or self.active)
+
+    @property
+    def active(self) -> list[Page]:
+        """Pages that are being decoded."""
+        return [page for page in self._seated if page is not None]
+
+    def drop(self, page: Page) -> None:
+        """Lets go of a page under way, wherever it is; its row is free at once."""
+        page.finish = "error"  # steps that are under way have nothing to say of it
+        if page in self._seated:
+            self._seated[page.row] = None
+            if self.stepper is not None:
+                self.stepper.end(page.row)
+        if page in self._alone:
+            self._alone.remove(page)
+        for group in self._again:
+            group.pages = [other for other in group.pages if other is not page]
+        self._again = deque(group for group in self._again if group.pages)
+        for staged in self._staged:
+            staged.waiting = [place for place in staged.waiting if place[0] is not page]
+        self._staged = deque(staged for staged in self._staged if staged.waiting)
+
+    def rest(self) -> None:
+        """Between two times of work: all rows again, and no buffers kept that only an odd page needed."""
+        if self.device.type == "cpu" and self.stepper and self.stepper.cache.length > REST_LENGTH:
+            self.release()
+        self.fits = self.asked
+        self._widen()
+
     def release(self) -> None:
         """Gives the buffers back."""
         self.stepper = None
 
-    @property
-    def _active(self) -> list[Page]:
-        return [page for page in self._seated if page is not None]
-
-    def _round(self, feed: Feed) -> None:
+    def _round(self, feed: Source) -> None:
         """Pages in, steps on, news out."""
         try:
             while self._stage(feed):
                 self._seat()
-                if self.late and len(self._active) >= self.slots / 2:
+                if (self.late or feed.live) and len(self.active) >= self.slots / 2:
                     break  # the rows that are full go on between two groups
             self._seat()
-            if self._active:
+            if self.active:
                 self._step()
-            while len(self._pending) > (self.late if self._active else 0):
+            while len(self._pending) > (self.late if self.active else 0):
                 self._hear(self._pending.popleft())
         except Exception as error:
             self._recover(error)
@@ -132,13 +173,13 @@ class Batcher:
     def _share(self, seconds: float) -> None:
         """Puts time down to the pages that were worked on; their sum is the time of the whole."""
         pages = [out[0] for out in self._out if isinstance(out, tuple)]
-        pages = pages + self._active or [page for staged in self._staged for page, _, _ in staged.waiting]
+        pages = pages + self.active or [page for staged in self._staged for page, _, _ in staged.waiting]
         for page in pages:
             page.seconds += seconds / len(pages)
 
     # --- pages in -------------------------------------------------------------------------------------------
 
-    def _stage(self, feed: Feed) -> bool:
+    def _stage(self, feed: Source) -> bool:
         """Starts the prompts of the next group, if it is its time."""
         group = self._next_group(feed)
         if group is None:
@@ -150,15 +191,19 @@ class Batcher:
                 self._divide(group, error)
         return True
 
-    def _next_group(self, feed: Feed) -> Group | None:
+    def _next_group(self, feed: Source) -> Group | None:
         """A group, where there are empty rows for it; on a GPU also one ahead of that."""
         waiting = sum(len(staged.waiting) for staged in self._staged)
-        free = self.slots - len(self._active) - waiting
-        idle = not self._active and not waiting
+        free = self.slots - len(self.active) - waiting
+        idle = not self.active and not waiting
         if self._again:
             return self._again.popleft() if free > 0 or idle else None
+        if self._alone and (feed.live or not feed):
+            return self._next_alone() if idle else None
         if not feed:
-            return self._next_alone() if self._alone and idle else None
+            return None
+        if idle:
+            self._widen()
         ahead = bool(self.late) and not waiting
         if not (free > 0 or ahead):
             return None
@@ -174,6 +219,12 @@ class Batcher:
         self.slots, self._seated = 1, [None]
         return Group([self._alone.popleft()])
 
+    def _widen(self) -> None:
+        """All rows again, after a page that had the memory for itself."""
+        if self.slots < self.fits:
+            self.release()
+            self.slots, self._seated = self.fits, [None] * self.fits
+
     def _divide(self, group: Group, error: Exception) -> None:
         """After a group's failure its parts are tried, so that one page does not take others with it."""
         short = isinstance(error, torch.OutOfMemoryError)
@@ -185,7 +236,7 @@ class Batcher:
             self._again.extendleft([Group(group.pages[half:]), Group(group.pages[:half])])
             if short:
                 self._shrink(half)
-        elif short and (self._active or self._staged):
+        elif short and (self.active or self._staged):
             self._alone.append(group.pages[0])  # once nothing else takes memory
         else:
             self._out.append((group.pages[0], reason))
@@ -194,7 +245,7 @@ class Batcher:
         """Gives empty rows to pages whose prompts are done."""
         while self._staged:
             staged = self._staged[0]
-            if not staged.is_ready and len(self._active) >= self.slots / 2:
+            if not staged.is_ready and len(self.active) >= self.slots / 2:
                 return
             stepper = self._make_room([page for page, _, _ in staged.waiting])
             empty = [row for row, page in enumerate(self._seated[: self.slots]) if page is None]
@@ -254,7 +305,7 @@ class Batcher:
             self.stepper.lengthen(max(need, min(2 * length, -(-largest // ROUND) * ROUND)))
 
     def _everyone(self) -> Iterator[Page]:
-        yield from self._active
+        yield from self.active
         for staged in self._staged:
             yield from (page for page, _, _ in staged.waiting)
 
@@ -263,7 +314,7 @@ class Batcher:
     def _step(self) -> None:
         """Starts a chunk of steps of all rows that are taken."""
         assert self.stepper is not None
-        pages = self._active
+        pages = self.active
         used = max(page.prompt + min(page.limit, page.steps + self.chunk) for page in pages)
         self._lengthen(used)
         batch = self._close_ranks(len(pages))
@@ -335,18 +386,22 @@ class Batcher:
         """After a step's failure: pages begin anew, with fewer rows if memory was short, else one by one."""
         short = isinstance(error, torch.OutOfMemoryError)
         reason = _without_frames(error)
-        pages = [*self._active, *(page for staged in self._staged for page, _, _ in staged.waiting)]
-        several = len(pages) > 1
+        waiting = (page for staged in self._staged for page, _, _ in staged.waiting)
+        pages = list(dict.fromkeys([*self.active, *waiting]))  # those that failed to sit down are in both
+        several, alone = len(pages) > 1, self.slots == 1
         self._pending.clear()
         self._staged.clear()
         self.stepper = None
         if short:
             torch.cuda.empty_cache()
-            self._shrink(self.slots // 2)
+            if several:
+                self._shrink(self.slots // 2)
         self._seated = [None] * self.slots
         for page in pages:
             page.begin_anew()
-        if not several:
+        if not several and short and not alone:
+            self._alone.extend(pages)
+        elif not several:
             self._out.extend((page, reason) for page in pages)
         elif short:
             self._again.extendleft(Group([page]) for page in reversed(pages))

@@ -158,7 +158,7 @@ class NativeEngine:
         )
 
     @property
-    def _network(self) -> Any:
+    def network(self) -> Any:
         """The `OcrModel`, with an adapter's layers in it or none."""
         unwrap = getattr(self.model, "get_base_model", None)
         return self.model if unwrap is None else unwrap()
@@ -184,7 +184,7 @@ class NativeEngine:
         ordered = sorted(requests, key=lambda request: request.expected_length, reverse=True)
         if not ordered:
             return
-        with _evaluating(self.model):
+        with evaluating(self.model):
             batcher = self._take_batcher(min(self.batch_size, len(ordered)))
             size = min(GROUP_SIZES.get(self.device.type, 4), batcher.slots)
             groups = [ordered[start : start + size] for start in range(0, len(ordered), size)]
@@ -205,7 +205,7 @@ class NativeEngine:
     @torch.inference_mode()
     def _take_batcher(self, slots: int) -> Batcher:
         """The batcher of the last call, if the model is still what it was, else a new one."""
-        network = self._network
+        network = self.network
         signature = _signature(network)
         batcher, self._kept = self._kept, None
         if batcher is not None and self._kept_for == signature:
@@ -213,16 +213,22 @@ class NativeEngine:
             batcher.slots = batcher.fits = batcher.asked = slots
             return batcher
         del batcher
-        room = free_bytes(self.device) // 2 if self.device.type == "cuda" else CPU_ROOM
         self._kept_for = signature
+        prefill = Prefiller(network, self.processor, self._features)
         return Batcher(
-            StepModel(network, room=room, fold=self._fold_adapter),
-            Prefiller(network, self.processor, self._features),
+            self.step_model(),
+            prefill,
             self.decoding,
             slots=slots,
             columns=min(self.decoding.max_new_tokens, self.context),
             fixed_length=self._fixed_length,
         )
+
+    @torch.inference_mode()
+    def step_model(self) -> StepModel:
+        """The decoder, made ready for decoding a token at a time."""
+        room = free_bytes(self.device) // 2 if self.device.type == "cuda" else CPU_ROOM
+        return StepModel(self.network, room=room, fold=self._fold_adapter)
 
     def _encode(
         self, prefill: Prefiller, threads: ThreadPoolExecutor, requests: Sequence[PageRequest]
@@ -237,19 +243,26 @@ class NativeEngine:
         begin = time.perf_counter()
         try:
             encoded = self.processor.encode([request.image], prompt=request.prompt)
-            limit = self.decoding.token_limit(encoded.num_tokens, self.context)
-            if limit < 1:
-                raise InputError(
-                    f"Image and prompt take {encoded.num_tokens} tokens, the context is {self.context}."
-                )
+            limit = self.token_limit(encoded.num_tokens, self.decoding)
         except Exception as error:
-            return failed(request, _reason(error), seconds=time.perf_counter() - begin)
+            return failed(request, reason_of(error), seconds=time.perf_counter() - begin)
         return Page(request, encoded, limit, time.perf_counter() - begin)
+
+    def token_limit(self, prompt_tokens: int, decoding: DecodingSettings) -> int:
+        """Tokens that may be generated after a prompt, ≥ 1.
+
+        Raises:
+            InputError: the context has no room for an answer.
+        """
+        limit = decoding.token_limit(prompt_tokens, self.context)
+        if limit < 1:
+            raise InputError(f"Image and prompt take {prompt_tokens} tokens, the context is {self.context}.")
+        return limit
 
     def _prediction(self, page: Page, error: Exception | None) -> Prediction:
         """What became of a page; white space around the text is cut off, as references have none."""
         if error is not None or page.finish is None:
-            return failed(page.request, _reason(error or RuntimeError("not read")), seconds=page.seconds)
+            return failed(page.request, reason_of(error or RuntimeError("not read")), seconds=page.seconds)
         values = page.logprobs
         text, ends = strip_aligned(*self.processor.tokens.decode_aligned(page.tokens))
         return Prediction(
@@ -338,7 +351,7 @@ def saved_decoding(folders: Sequence[Path | None], max_new_tokens: int | None) -
     return DecodingSettings.from_values(values, place=str(file) if file else None)
 
 
-def _reason(error: Exception) -> str:
+def reason_of(error: Exception) -> str:
     """One line for a person; exceptions that no one foresaw keep their type."""
     if isinstance(error, OcrsmithError):
         return error.problem
@@ -361,7 +374,7 @@ def _device_name(device: torch.device) -> str:
 
 
 @contextmanager
-def _evaluating(model: Any) -> Iterator[None]:
+def evaluating(model: Any) -> Iterator[None]:
     """Evaluation mode for a while: training may call in between two steps."""
     training = model.training
     model.eval()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from ocrsmith.engines.base import PageRequest
 from ocrsmith.records import Prediction
@@ -14,8 +14,31 @@ if TYPE_CHECKING:
     from ocrsmith.engines.native.prefill import Group
 
 
+class Source(Protocol):
+    """Where decoding gets its pages from."""
+
+    @property
+    def live(self) -> bool:
+        """Whether somebody waits for each token: then no step waits for pages to come."""
+        ...
+
+    def __bool__(self) -> bool:
+        """Whether there are pages to come, as far as is known."""
+        ...
+
+    def next(self, *, wait: bool) -> tuple[Group, list[Prediction]] | None:
+        """The next group, and pages that cannot be read; None if there is none yet.
+
+        Args:
+            wait: whether it may be waited for; a live source never does.
+        """
+        ...
+
+
 class Feed:
     """Groups of pages, encoded ahead by threads, in order."""
+
+    live = False
 
     def __init__(
         self,

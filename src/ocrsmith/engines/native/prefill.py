@@ -139,7 +139,11 @@ class Prefiller:
         ]
         return Staged(waiting, prompt, logits, ready)
 
-    def _features(self, pages: Sequence[Page], batch: dict[str, Any]) -> Tensor:
+    def _features(self, pages: Sequence[Page], batch: dict[str, Any]) -> Tensor | None:
+        """Of all images of a group; None where it has none."""
+        if not batch["image_layouts"]:
+            return None
+
         def encode() -> Tensor:
             views = batch["views"]
             if not isinstance(views, RawImages):
