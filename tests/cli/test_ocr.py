@@ -77,6 +77,30 @@ def test_standard_input_is_read(
     assert capsys.readouterr().out == ("width 100\n" if kind == "png" else "width 600\n")
 
 
+def test_a_searchable_pdf_goes_to_a_file_or_a_pipe(
+    engine: StandIn, tmp_path: Path, capsysbinary: pytest.CaptureFixture[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = write_png(tmp_path / "x.png")
+    assert ocr(page, "--format", "pdf") == 0
+    piped = capsysbinary.readouterr().out
+    assert piped.startswith(b"%PDF-1.7\n")
+    assert ocr(page, "--format", "pdf", "-o", tmp_path / "out") == 0
+    said = capsysbinary.readouterr()
+    assert b"text is placed on 1 page by" in said.err
+    assert (tmp_path / "out" / "x.pdf").read_bytes() == piped
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
+    assert ocr(page, "--format", "pdf") == 2
+    assert b"A terminal cannot show a PDF" in capsysbinary.readouterr().err
+
+
+def test_tables_are_joined_where_asked(engine: StandIn, tmp_path: Path, capsys: Said) -> None:
+    engine.answer = lambda image: {"text": f"<table><tr><td>{image.width}</td></tr></table>"}
+    tiff = write_tiff(tmp_path / "x.tif", [line_image("x", 100 + n) for n in range(2)])
+    assert ocr(tiff, "--join-tables", "--format", "txt") == 0
+    table = "<table><tr><td>100</td></tr><tr><td>101</td></tr></table>"
+    assert capsys.readouterr().out == f"{table}\n\f\n"
+
+
 def test_pages_of_documents_with_several_can_be_chosen(engine: StandIn, tmp_path: Path, capsys: Said) -> None:
     pdf, out = write_pdf(tmp_path / "x.pdf", ["line"] * 4), tmp_path / "out"
     assert ocr(pdf, write_png(tmp_path / "y.png"), "--pages", "1-2,4,9", "--dpi", "72", "-o", out) == 1

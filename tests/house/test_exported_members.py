@@ -19,7 +19,10 @@ PUBLIC: dict[str, set[str]] = {
         *("DEFAULT_MAX_PIXELS", "MODES", "Alpha", "ImageViews", "Mode"),
         *("cut", "flatten_image", "make_views", "open_image", "tile_grid"),
     },
-    "ocrsmith.reading": {"Block", "Box", "Document", "Page", "Reader", "Span", "load"},
+    "ocrsmith.reading": {
+        *("Block", "Box", "Document", "JoinedTable", "Page", "Reader", "Span"),
+        *("join_tables", "load"),
+    },
     "ocrsmith.settings": {"LoraSettings", "LoraTarget", "Settings"},
     "ocrsmith.text": {
         *("FREE_OCR", "IMAGE_TOKEN", "PROMPTS", "Box", "GroundedSpan"),

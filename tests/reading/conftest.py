@@ -65,6 +65,7 @@ def write_tiff(path: Path, images: Sequence[Image.Image]) -> Path:
 
 def write_pdf(path: Path, lines: Sequence[str] = LINES) -> Path:
     """A page a line, 300 × 40 points; the first is 300 wide, each further one 10 wider."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     pages = [Page(show(line, x=10, y=12, size=24), size=(300 + 10 * n, 40)) for n, line in enumerate(lines)]
     path.write_bytes(Document(pages).encode())
     return path

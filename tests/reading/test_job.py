@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import pypdfium2
 import pytest
 from PIL import Image
 
@@ -20,7 +21,7 @@ from ocrsmith.reading.pdf import PageRange, PdfOptions
 from ocrsmith.reading.read import Window
 from ocrsmith.reading.sources import Opener
 
-from .conftest import StandIn, line_image, write_png, write_tiff
+from .conftest import StandIn, line_image, write_pdf, write_png, write_tiff
 
 
 def read(
@@ -245,3 +246,55 @@ def test_what_is_uncertain_is_in_the_json_and_marked_where_asked(tmp_path: Path)
     assert (out / "x.txt").read_text() == "the ⟦bridge⟧\n"
     read(source, out, engine, formats=formats, marked=True, bounds=Bounds(below=0.3))
     assert (out / "x.md").read_text() == "the bridge\n"
+
+
+def test_a_searchable_pdf_holds_the_page_images_and_their_text(tmp_path: Path) -> None:
+    def failing(image: Image.Image) -> dict[str, Any]:
+        failed = {"text": "", "finish_reason": "error", "error": "no luck"}
+        return failed if image.width == 102 else {"text": f"width {image.width}"}
+
+    source, out = tiff(tmp_path / "x.tif"), tmp_path / "out"
+    outcome = read(source, out, StandIn(failing), formats=("md", "pdf"), marked=True)
+    assert outcome.files == [[out / "x.md", out / "x.pdf"]]
+    assert outcome.placed.total() == 2
+    with pypdfium2.PdfDocument(out / "x.pdf") as document:
+        assert [page.get_textpage().get_text_bounded() for page in document] == ["width 101", "", "width 103"]
+        assert [round(page.get_size()[0] * 2) for page in document] == [101, 102, 103]  # 144 dpi
+    engine = StandIn(failing)
+    before = (out / "x.pdf").stat().st_mtime_ns
+    read(source, out, StandIn(), formats=("pdf",), pages="1,3")
+    assert engine.widths == []
+    with pypdfium2.PdfDocument(out / "x.pdf") as document:
+        assert len(document) == 2
+    assert (out / "x.pdf").stat().st_mtime_ns > before
+
+
+def test_pages_of_pdfs_keep_their_size(tmp_path: Path) -> None:
+    source, out = write_pdf(tmp_path / "in" / "x.pdf", ["Total 1234", "Invoice 77"]), tmp_path / "out"
+    read(source, out, StandIn(), formats=("pdf",), dpi=100)
+    with pypdfium2.PdfDocument(out / "x.pdf") as document:
+        assert [page.get_size() for page in document] == [(300, 40), (310, 40)]
+        assert document[1].get_textpage().get_text_bounded() == "width 431"
+
+
+def test_tables_are_joined_where_asked_but_not_in_pdfs(tmp_path: Path) -> None:
+    def rows(image: Image.Image) -> dict[str, Any]:
+        return {"text": f"| a | b |\n|---|---|\n| {image.width} | x |"}
+
+    source, out = tiff(tmp_path / "x.tif", 2), tmp_path / "out"
+    formats = ("md", "json", "pdf")
+    read(source, out, StandIn(rows), formats=formats)
+    assert (out / "x.md").read_text().count("| a | b |") == 2
+    engine = StandIn(rows)
+    read(source, out, engine, formats=formats, join_tables=True)
+    assert engine.widths == []
+    assert (out / "x.md").read_text() == (
+        "<!-- page 1 -->\n\n| a | b |\n|---|---|\n| 101 | x |\n| 102 | x |\n\n<!-- page 2 -->\n"
+    )
+    first, second = json.loads((out / "x.json").read_text())["pages"]
+    assert first["joined_tables"][0]["pages"] == [1, 2]
+    assert (second["text"], second["table_begins_on"]) == ("", 1)
+    assert second["answer"] == "| a | b |\n|---|---|\n| 102 | x |"
+    with pypdfium2.PdfDocument(out / "x.pdf") as document:
+        found = [page.get_textpage().get_text_bounded().split() for page in document]
+    assert found == [["a", "b", "101", "x"], ["a", "b", "102", "x"]]

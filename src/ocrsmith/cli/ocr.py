@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 import tempfile
 import unicodedata
@@ -65,7 +66,9 @@ def ocr(
     ] = None,
     format_: Annotated[
         str | None,
-        typer.Option("--format", metavar="F", help="md, txt, json, or several: md,json.", show_default="md"),
+        typer.Option(
+            "--format", metavar="F", help="md, txt, json, pdf, or several: md,json.", show_default="md"
+        ),
     ] = None,
     prompt: Annotated[
         str | None,
@@ -88,6 +91,10 @@ def ocr(
     ] = False,
     draw_boxes: Annotated[
         bool, typer.Option("--draw-boxes", help="Write each page with the model's boxes drawn on it.")
+    ] = False,
+    join: Annotated[
+        bool,
+        typer.Option("--join-tables", help="Tables that run over pages stand on the page they begin on."),
     ] = False,
     model: Annotated[
         str | None, typer.Option(help="nano, a model folder, a hub id; for openai, the server's name.")
@@ -134,7 +141,7 @@ def ocr(
     rapidocr_models: RapidocrModels = None,
     as_json: AsJson = False,
 ) -> None:
-    """Read images and PDFs to Markdown, text or JSON.
+    """Read images and PDFs to Markdown, text, JSON or searchable PDFs.
 
     Pages are kept as they are read: after Ctrl-C or a crash, the same command goes on where it stopped. A
     page that cannot be read is listed and does not stop the others; the exit code is 1 then. On a terminal,
@@ -170,6 +177,7 @@ def ocr(
             prompt=chosen,
             pictures=pictures,
             boxes=draw_boxes,
+            join_tables=join,
             overwrite=overwrite,
         )
         job.check()
@@ -201,6 +209,7 @@ def ocr(
             output.print_json(_summary(job, outcome))
         else:
             output.console().print(_sentence(job, outcome), markup=False, soft_wrap=True)
+    _say_placed(outcome)
     _say_trouble(outcome)
     if outcome.failed:
         raise typer.Exit(output.EXIT_CHECK_FAILED)
@@ -208,6 +217,7 @@ def ocr(
 
 def _stdout_format(given: str | None, as_json: bool) -> str:
     """What goes to stdout; on a terminal the pages themselves, which are coloured there."""
+    from ocrsmith.reading.formats import PDF as PDF_FORMAT
     from ocrsmith.reading.formats import check_formats
 
     names = check_formats((given or ("json" if as_json else "md")).split(","))
@@ -216,6 +226,12 @@ def _stdout_format(given: str | None, as_json: bool) -> str:
             f"{', '.join(names)}{' and --json' if as_json else ''} cannot all go to stdout.",
             place="--format",
             mend="Give a folder with -o, or one format.",
+        )
+    if names == (PDF_FORMAT,) and sys.stdout.isatty():
+        raise SettingsError(
+            "A terminal cannot show a PDF.",
+            place="--format",
+            mend="Give a folder with -o, or write > NAME.pdf.",
         )
     return "json" if sys.stdout.isatty() else names[0]
 
@@ -265,7 +281,7 @@ def _read(job: Job, engine: Engine, opener: Opener, *, keeps: bool) -> Outcome:
 
     run = Run(job, engine, opener)
     try:
-        with PageBar() as bar:
+        with PageBar(then="Writing") as bar:
             return run.read(bar)
     except (KeyboardInterrupt, OcrsmithError):
         opener.close()  # pages that are being drawn need not be waited for
@@ -283,6 +299,11 @@ def _say_kept(run: Run) -> None:
 def _print_document(job: Job, as_json: bool) -> None:
     """The one document, to stdout."""
     path = job.outputs(0)[0]
+    if path.suffix == ".pdf":
+        with path.open("rb") as file:
+            shutil.copyfileobj(file, sys.stdout.buffer)
+        sys.stdout.flush()
+        return
     text = path.read_text(encoding="utf-8")
     if as_json:
         output.print_json(json.loads(text))
@@ -321,6 +342,7 @@ def _summary(job: Job, outcome: Outcome) -> dict[str, Any]:
         "pages": outcome.pages,
         "failed": listed(outcome.failed),
         "cut": listed(outcome.cut),
+        "text_placed_by": dict(outcome.placed),
         "out": job.out,
         "files": [path for paths in outcome.files for path in paths],
     }
@@ -339,6 +361,19 @@ def _say_trouble(outcome: Outcome) -> None:
         if len(troubles) > _LISTED:
             lines.append(f"… and {len(troubles) - _LISTED:,} more")
         output.warn(f"{len(troubles):,} {what}:\n  " + "\n  ".join(lines))
+
+
+def _say_placed(outcome: Outcome) -> None:
+    """What the places in the PDF's layer of text rest on."""
+    from ocrsmith.reading.places import PLACED_BY
+
+    counts = [
+        f"{_count(outcome.placed[how], 'page')} by {what}"
+        for how, what in PLACED_BY.items()
+        if how in outcome.placed
+    ]
+    if counts:
+        _note(f"The PDFs' text is placed on {', on '.join(counts)}.")
 
 
 def _line(item: Trouble) -> str:

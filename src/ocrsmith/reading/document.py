@@ -48,6 +48,17 @@ class Span:
 
 
 @dataclass(frozen=True, slots=True)
+class JoinedTable:
+    """A table that ran over several pages and stands on the first of them now: see `join_tables`."""
+
+    start: int
+    end: int
+    """It is `page.text[start:end]`."""
+    pages: tuple[int, ...]
+    """The numbers of the pages that it came from, this one first."""
+
+
+@dataclass(frozen=True, slots=True)
 class Page:
     """One page."""
 
@@ -77,6 +88,10 @@ class Page:
     """How often it was read; more than once after a loop."""
     error: str | None
     """Why it failed."""
+    joined_tables: tuple[JoinedTable, ...] = ()
+    """Tables of this page that go on with rows of the pages after it."""
+    table_begins_on: int | None = None
+    """The page that the table was moved to which this one began with."""
 
     def to_json(self) -> dict[str, Any]:
         """As in the files of `--format json`: boxes are lists of left, top, right, bottom."""
@@ -88,6 +103,9 @@ class Page:
                 del block["picture"]
         if self.answer == self.text:
             del values["answer"]
+        for name in ("joined_tables", "table_begins_on"):
+            if not values[name]:
+                del values[name]
         return {"page": values.pop("page"), **values}
 
 

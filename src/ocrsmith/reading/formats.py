@@ -1,4 +1,4 @@
-"""A document as Markdown, plain text or JSON, written page by page."""
+"""A document as Markdown, plain text or JSON, written page by page. (`searchable` writes the PDF.)"""
 
 from __future__ import annotations
 
@@ -77,6 +77,10 @@ Write = Callable[[IO[bytes], Iterator[Page], Mapping[str, Any], bool], None]
 FORMATS: Mapping[str, Write] = MappingProxyType({"md": write_markdown, "txt": write_text, "json": write_json})
 """File endings with what writes them: file, pages in order, head of the document, whether to mark."""
 
+PDF = "pdf"
+"""The one format that needs the page images too."""
+ENDINGS = (*FORMATS, PDF)
+
 
 def check_formats(names: Sequence[str]) -> tuple[str, ...]:
     """The formats by name, each once.
@@ -85,11 +89,11 @@ def check_formats(names: Sequence[str]) -> tuple[str, ...]:
         SettingsError: one is unknown, or there is none.
     """
     chosen = tuple(dict.fromkeys(name.strip() for name in names))
-    unknown = [name for name in chosen if name not in FORMATS]
+    unknown = [name for name in chosen if name not in ENDINGS]
     if unknown or not chosen:
         raise SettingsError(
             f"There is no format {', '.join(map(repr, unknown)) or 'given'}.",
             place="--format",
-            mend=f"Use {', '.join(FORMATS)}, or several as in md,json.",
+            mend=f"Use {', '.join(ENDINGS)}, or several as in md,json.",
         )
     return chosen

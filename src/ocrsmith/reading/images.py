@@ -81,7 +81,8 @@ def read_image(path: Path) -> EncodedPage:
 
 
 def read_frame(path: Path, number: int) -> EncodedPage:
-    """Page `number` (from 1) of a TIFF, as PNG. Its size is checked before a pixel is decoded.
+    """Page `number` (from 1) of a TIFF, as PNG that says its resolution. Its size is checked before a pixel is
+    decoded.
 
     Raises:
         ImageError: the page is damaged or too large.
@@ -100,12 +101,23 @@ def read_frame(path: Path, number: int) -> EncodedPage:
                 )
             page: Image.Image = flatten_image(image, keep_grey=True)
             buffer = BytesIO()
-            page.save(buffer, "PNG", compress_level=1)
+            page.save(buffer, "PNG", compress_level=1, **_resolution(image))
             return EncodedPage(buffer.getvalue(), page.width, page.height)
     except ImageError:
         raise
     except Exception as error:  # Pillow's parsers raise whatever the damage causes
         raise _damaged(error, path, number) from error
+
+
+def _resolution(image: Image.Image) -> dict[str, tuple[float, float]]:
+    """The pixels per inch that a TIFF's page says it has, along the upright page's sides."""
+    try:
+        across, down = map(float, image.info["dpi"])
+        turned = image.getexif().get(0x0112, 1) in (5, 6, 7, 8)
+    except Exception:  # missing or damaged fields say nothing
+        return {}
+    known = all(1 <= value <= 10_000 for value in (across, down))  # NaN is not
+    return {"dpi": (down, across) if turned else (across, down)} if known else {}
 
 
 def _damaged(error: Exception, path: Path, number: int) -> ImageError:

@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import IO, Any
 
 from ocrsmith.engines.base import Engine
 from ocrsmith.errors import OutputError
 from ocrsmith.reading.answers import Bounds, to_page
 from ocrsmith.reading.document import Page
-from ocrsmith.reading.formats import CUT, FORMATS
+from ocrsmith.reading.formats import CUT, FORMATS, PDF
 from ocrsmith.reading.inputs import Input
+from ocrsmith.reading.joining import join_tables
 from ocrsmith.reading.journal import Journal
 from ocrsmith.reading.pictures import name_pictures, write_boxes, write_pictures
+from ocrsmith.reading.places import Placing
 from ocrsmith.reading.read import Window, read_pages
 from ocrsmith.reading.readings import PageReading
-from ocrsmith.reading.sources import Kind, Opener, PageImage, Source, Want
+from ocrsmith.reading.searchable import SearchablePdf
+from ocrsmith.reading.sources import Item, Kind, Opener, PageImage, Source, Want
 from ocrsmith.settings.files import write_file, writing
 
 KEPT = ".ocrsmith"
@@ -36,12 +41,13 @@ class Job:
         inputs: the files, with the names of their outputs.
         sources: what they are; one for each.
         out: the folder.
-        formats: endings of `formats.FORMATS`.
+        formats: of `formats.ENDINGS`.
         bounds: what counts as uncertain.
         marked: mark that in Markdown and text.
         prompt: None takes the engine's.
         pictures: cut out the pictures that the model has marked, and link them.
         boxes: draw the boxes of each page that has any.
+        join_tables: tables that run over pages stand on the page that they begin on, but not in PDFs.
         overwrite: throw away what `out` holds of these documents.
     """
 
@@ -54,6 +60,7 @@ class Job:
     prompt: str | None = None
     pictures: bool = False
     boxes: bool = False
+    join_tables: bool = False
     overwrite: bool = False
 
     def outputs(self, index: int) -> list[Path]:
@@ -112,6 +119,8 @@ class Outcome:
     """Pages that ended at the token limit or in a loop."""
     files: list[list[Path]] = field(default_factory=list)
     """What was written, by document."""
+    placed: Counter[Placing] = field(default_factory=Counter)
+    """By what the text of how many pages was placed, in the PDFs that were written now."""
 
 
 class Run:
@@ -191,13 +200,27 @@ class Run:
             if job.pictures or job.boxes:
                 self._draw(journal, index)
             for ending, path in zip(job.formats, outputs, strict=True):
-                write = FORMATS[ending]
-                write_file(path, lambda file: write(file, self._pages(journal, index), head, job.marked))  # noqa: B023
+                write_file(path, partial(self._write, ending, journal, index, head))
             journal.close(how)
         self.outcome.documents += 1
         self.outcome.files.append(outputs)
         for reading in journal.readings(source.numbers):
             self._count(job.inputs[index].shown, reading)
+
+    def _write(self, ending: str, journal: Journal, index: int, head: dict[str, Any], file: IO[bytes]) -> None:
+        pages = self._pages(journal, index)
+        if ending == PDF:
+            pdf = SearchablePdf(file, PurePosixPath(self.job.inputs[index].name).name)
+            pdf.write(self._with_images(pages, index))
+            self.outcome.placed.update(pdf.placed)
+        else:
+            FORMATS[ending](file, join_tables(pages) if self.job.join_tables else pages, head, self.job.marked)
+
+    def _with_images(self, pages: Iterator[Page], index: int) -> Iterator[tuple[Page, Item]]:
+        """Pages with their images, which are opened again: those of PDFs a few ahead, never more."""
+        source = self.job.sources[index]
+        with closing(self.opener.pages([Want(index, source, source.numbers)])) as images:
+            yield from zip(pages, images, strict=True)
 
     def _pages(self, journal: Journal, index: int) -> Iterator[Page]:
         for reading in journal.readings(self.job.sources[index].numbers):
@@ -242,6 +265,7 @@ class Run:
             "marked": self.job.marked,
             "pictures": self.job.pictures,
             "boxes": self.job.boxes,
+            **({"join_tables": True} if self.job.join_tables else {}),  # else journals of before stay good
             "below": self.job.bounds.below,
             "calibration": None if calibration is None else calibration.to_json(),
         }

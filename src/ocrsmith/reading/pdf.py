@@ -60,6 +60,8 @@ class DrawnPage:
     width: int
     height: int
     dpi: float
+    points: tuple[float, float]
+    """Width and height of the page itself."""
 
 
 class PdfPages:
@@ -84,7 +86,9 @@ class PdfPages:
             if isinstance(reply, Failure):
                 return reply
             answer = reply.answer
-            return DrawnPage(reply.data, int(answer["width"]), int(answer["height"]), float(answer["dpi"]))
+            across, down = map(float, answer["points"])
+            size = int(answer["width"]), int(answer["height"])
+            return DrawnPage(reply.data, *size, float(answer["dpi"]), (across, down))
 
         return wait
 
@@ -113,11 +117,13 @@ class _Drawer:
         file = self._open(request["path"], request["password"])
         if "page" not in request:
             return {"pages": file.pages}, b""
-        drawn = file.render(int(request["page"]), dpi=request["dpi"], max_side=request["max_side"])
+        number = int(request["page"])
+        drawn = file.render(number, dpi=request["dpi"], max_side=request["max_side"])
         stream = BytesIO()
         drawn.image.save(stream, "PNG", compress_level=1)
         width, height = drawn.image.size
-        return {"width": width, "height": height, "dpi": round(drawn.dpi, 1)}, stream.getvalue()
+        answer = {"width": width, "height": height, "dpi": round(drawn.dpi, 1), "points": file.size(number)}
+        return answer, stream.getvalue()
 
     def _open(self, path: str, password: str | None) -> PdfFile:
         if self._file is None or self._key != (path, password):

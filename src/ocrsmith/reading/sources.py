@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
 from pathlib import Path
@@ -53,7 +53,10 @@ class PageImage:
     width: int
     height: int
     dpi: float | None
+    """Pixels per inch that a PDF's page was drawn with; None for images."""
     data: bytes
+    points: tuple[float, float] | None = None
+    """Width and height of a PDF's page; None for images."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +108,7 @@ class Opener:
         check_image(path)
         return Kind.IMAGE, 1
 
-    def pages(self, wants: Iterable[Want]) -> Iterator[Item]:
+    def pages(self, wants: Iterable[Want]) -> Generator[Item, None, None]:
         """All pages wanted, in order; those of PDFs are drawn a few ahead, never more."""
         waiting: deque[Callable[[], Item]] = deque()
         for want in wants:
@@ -142,7 +145,7 @@ def _item(want: Want, number: int, opened: Callable[[], object]) -> Item:
     if isinstance(page, EncodedPage):
         return PageImage(want.document, number, page.width, page.height, None, page.data)
     if isinstance(page, DrawnPage):
-        return PageImage(want.document, number, page.width, page.height, page.dpi, page.data)
+        return PageImage(want.document, number, page.width, page.height, page.dpi, page.data, page.points)
     return BrokenPage(want.document, number, str(getattr(page, "detail", page)))
 
 
