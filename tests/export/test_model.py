@@ -114,7 +114,9 @@ def test_an_adapter_is_exported_with_what_it_needs(adapter: Path, tmp_path: Path
     names = {path.name for path in (tmp_path / "out").iterdir()}
     assert {"adapter_config.json", "adapter_model.safetensors", "tokenizer.json", "README.md"} <= names
     load_adapter(load_model("nano"), tmp_path / "out")
-    assert "A LoRA adapter for `nano`" in (tmp_path / "out" / "README.md").read_text()
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert "A LoRA adapter for `nano`" in card
+    assert "library_name: peft" in card
 
 
 @pytest.mark.parametrize("kind", ["pickle", "foreign names"])

@@ -1,7 +1,8 @@
-"""`ocrsmith export`: parse → export → print."""
+"""`ocrsmith export`: parse → export → upload, if to the hub → print."""
 
 from __future__ import annotations
 
+import json
 from dataclasses import asdict
 from enum import StrEnum
 from itertools import islice
@@ -13,10 +14,11 @@ import typer
 from ocrsmith.cli import output
 from ocrsmith.cli.options import Device
 from ocrsmith.cli.progress import CountBar
-from ocrsmith.errors import DataError, OutputError, SettingsError, require
+from ocrsmith.errors import DataError, OcrsmithError, OutputError, SettingsError, require
 
 if TYPE_CHECKING:
     from ocrsmith.export.card import CardFacts
+    from ocrsmith.export.hub import Target, Uploaded
     from ocrsmith.export.model import Check, Exported
     from ocrsmith.records import SplitName
 
@@ -26,6 +28,10 @@ class Kind(StrEnum):
 
     merged = "merged"
     adapter = "adapter"
+    hub = "hub"
+
+
+TO_THE_HUB = "With --to hub"
 
 
 class Dtype(StrEnum):
@@ -38,12 +44,19 @@ class Dtype(StrEnum):
 
 def export(
     run: Annotated[
-        Path, typer.Argument(metavar="RUN", help="Run folder, adapter folder, or a model folder as it is.")
+        Path,
+        typer.Argument(
+            metavar="RUN",
+            help="Run folder, adapter folder, or a model folder as it is; with --to hub an export too.",
+        ),
     ],
     out: Annotated[
-        Path, typer.Option("-o", "--out", help="Folder to write; made, or replaced with --overwrite.")
-    ],
-    to: Annotated[Kind, typer.Option(help="Whole weights, or the adapter alone.")] = Kind.merged,
+        Path | None,
+        typer.Option("-o", "--out", help="Folder to write; made, or replaced with --overwrite."),
+    ] = None,
+    to: Annotated[
+        Kind, typer.Option(help="Whole weights, the adapter alone, or whole weights and on to the hub.")
+    ] = Kind.merged,
     model: Annotated[
         str | None, typer.Option(help="The base: nano, a folder, a hub id.", show_default="the run's")
     ] = None,
@@ -65,7 +78,18 @@ def export(
     licence: Annotated[
         str, typer.Option("--license", help="Licence in the card, e.g. mit.", show_default="unknown")
     ] = "",
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what the folder holds.")] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace what the folder, or the repository, holds.")
+    ] = False,
+    repo_id: Annotated[
+        str | None, typer.Option(metavar="NAME/REPO", help="Repository.", rich_help_panel=TO_THE_HUB)
+    ] = None,
+    public: Annotated[
+        bool, typer.Option("--public", help="Let everybody read it.", rich_help_panel=TO_THE_HUB)
+    ] = False,
+    adapter_only: Annotated[
+        bool, typer.Option("--adapter-only", help="The adapter alone.", rich_help_panel=TO_THE_HUB)
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")] = False,
 ) -> None:
     """Merge an adapter into 16-bit weights that vLLM loads, and verify them.
@@ -74,10 +98,26 @@ def export(
     Then pages of the validation split are read with the adapter and with the
     merged model; where the two differ by more than rounding, nothing is
     written. The model card has figures, recipe and verification.
+
+    With --to hub the export is uploaded as well, private unless --public is
+    given; the token comes from HF_TOKEN or `hf auth login`. Where RUN is an
+    export already, that is uploaded, and -o is not needed.
     """
     require("torch", extra="train", why="Exporting a model")
-    from ocrsmith.export.model import export_adapter, export_merged
+    from ocrsmith.export.contents import is_export
+    from ocrsmith.model.adapter_files import CONFIG_FILE
 
+    target = _target(to, repo_id, public, adapter_only, overwrite)
+    if target is not None and out is None and is_export(run):
+        if adapter_only and not (run / CONFIG_FILE).is_file():
+            raise SettingsError(
+                f"{run} is an export of whole weights.",
+                place="--adapter-only",
+                mend="Give the training run as RUN, and -o FOLDER.",
+            )
+        return _print(None, _upload(run, target), as_json)
+    if out is None:
+        raise SettingsError("No folder to write is given.", place="-o", mend="Give one: -o FOLDER.")
     _check_out(out, overwrite)
     settings = _run_settings(run)
     adapter = _adapter(run)
@@ -86,19 +126,84 @@ def export(
         raise SettingsError(
             f"{run} is an adapter, but the base is not known.", place="--model", mend="Name it: --model BASE."
         )
-    facts = _facts(base, settings, name or out.resolve().name, licence, before, after)
-    if to is Kind.adapter:
-        if adapter is None:
-            raise SettingsError(
-                f"{run} holds no adapter.", place="RUN", mend="Give a run or an adapter folder."
-            )
-        return _print(export_adapter(base, adapter, out, facts=facts), as_json)
-    check = None
-    if adapter is not None and not no_verify:
-        check = _check(data or settings.get("data"), pages, max_new_tokens, device)
+    facts = _facts(run, base, settings, name or out.resolve().name, licence, before, after)
+    if to is Kind.adapter or adapter_only:
+        exported = _export_adapter(base, adapter, out, facts, run)
+    else:
+        check = None
+        if adapter is not None and not no_verify:
+            check = _check(data or settings.get("data"), pages, max_new_tokens, device)
+        exported = _export_merged(base, adapter, out, facts, check, dtype)
+    return _print(exported, _upload(out, target) if target is not None else None, as_json)
+
+
+def _target(to: Kind, repo_id: str | None, public: bool, adapter_only: bool, overwrite: bool) -> Target | None:
+    """Where on the hub the export goes, after asking whether it may; None if it stays here."""
+    if to is not Kind.hub:
+        given = {"--repo-id": repo_id, "--public": public, "--adapter-only": adapter_only}
+        if name := next((name for name, value in given.items() if value), None):
+            raise SettingsError(f"{name} belongs to --to hub.", place=name, mend="Add it, or leave this out.")
+        return None
+    if repo_id is None:
+        raise SettingsError("No repository is named.", place="--repo-id", mend="Give --repo-id NAME/REPO.")
+    from ocrsmith.export.hub import Target, check_target
+
+    target = Target(repo_id, public=public, overwrite=overwrite)
+    check_target(target)
+    return target
+
+
+def _upload(folder: Path, target: Target) -> Uploaded:
+    """Says what goes, and lets it go."""
+    from huggingface_hub.utils import disable_progress_bars
+
+    from ocrsmith.export.contents import read_contents
+    from ocrsmith.export.hub import upload
+
+    contents = read_contents(folder)
+    notes = output.notes()
+    kind = "public" if target.public else "private"
+    notes.print(f"To {target.repo_id} ({kind}) go {len(contents.pieces)} files, {_size(contents.size)}:")
+    for piece in contents.pieces:
+        notes.print(f"  {piece.name}  {_size(piece.size)}", markup=False)
+    if contents.left_out:
+        notes.print(f"Not sent: {', '.join(contents.left_out)}.", markup=False)
+    if output.verbosity() < 0:
+        disable_progress_bars()
+    try:
+        return upload(contents, target)
+    except OcrsmithError as error:
+        again = f"The export is whole; with {folder} as RUN it is uploaded without making it anew."
+        mend = " ".join(filter(None, (error.mend, again)))
+        raise type(error)(error.problem, place=error.place, mend=mend) from error
+
+
+def _size(size: int) -> str:
+    """For people: 509.3 kB, 6.67 GB."""
+    number = float(size)
+    for unit in ("B", "kB", "MB"):
+        if number < 1000:
+            return f"{number:.4g} {unit}"
+        number /= 1000
+    return f"{number:.4g} GB"
+
+
+def _export_adapter(base: str, adapter: Path | None, out: Path, facts: CardFacts, run: Path) -> Exported:
+    from ocrsmith.export.model import export_adapter
+
+    if adapter is None:
+        raise SettingsError(f"{run} holds no adapter.", place="RUN", mend="Give a run or an adapter folder.")
+    return export_adapter(base, adapter, out, facts=facts)
+
+
+def _export_merged(
+    base: str, adapter: Path | None, out: Path, facts: CardFacts, check: Check | None, dtype: Dtype
+) -> Exported:
+    from ocrsmith.export.model import export_merged
+
     bar = CountBar("tensors", "Merging", "merged")
     with bar:
-        exported = export_merged(
+        return export_merged(
             base,
             adapter,
             out,
@@ -108,7 +213,6 @@ def export(
             progress=bar,
             verifying=lambda: output.notes().print("Verifying: merged against adapter."),
         )
-    return _print(exported, as_json)
 
 
 def _check_out(out: Path, overwrite: bool) -> None:
@@ -146,6 +250,7 @@ def _adapter(run: Path) -> Path | None:
 
 
 def _facts(
+    run: Path,
     base: str,
     settings: dict[str, Any],
     name: str,
@@ -163,10 +268,22 @@ def _facts(
         Path(base).name if Path(base).is_dir() else base,
         licence=licence,
         settings=shown,
+        trained_on=_trained_on(run),
         data=data,
         before=load_figures(before) if before is not None else None,
         after=load_figures(after) if after is not None else None,
     )
+
+
+def _trained_on(run: Path) -> str:
+    """Content hash of the dataset that the run trained on; empty where none is recorded."""
+    from ocrsmith.training.run_folder import ENVIRONMENT_FILE
+
+    try:
+        recorded = json.loads((run / ENVIRONMENT_FILE).read_text(encoding="utf-8"))
+        return str(recorded["dataset"]["content_hash"] or "")
+    except (OSError, ValueError, KeyError, TypeError):  # not a run's folder, or a run without the record
+        return ""
 
 
 def _check(data: Any, pages: int, max_new_tokens: int, device: Device) -> Check:
@@ -194,10 +311,11 @@ def _check(data: Any, pages: int, max_new_tokens: int, device: Device) -> Check:
     return Check(found, cer, place, number, max_new_tokens)
 
 
-def _print(exported: Exported, as_json: bool) -> None:
-    check = exported.verification
+def _print(exported: Exported | None, uploaded: Uploaded | None, as_json: bool) -> None:
+    check = exported.verification if exported else None
     if as_json:
-        output.print_json({**asdict(exported), "verification": check.to_json() if check else None})
+        result = {**asdict(exported), "verification": check.to_json() if check else None} if exported else {}
+        output.print_json({**result, **({"hub": asdict(uploaded)} if uploaded else {})})
         return
     console = output.console()
     if check is not None:
@@ -206,4 +324,11 @@ def _print(exported: Exported, as_json: bool) -> None:
             f"{check.cer_merged * 100:.2f} % (adapter {check.cer_adapter * 100:.2f} %), logits "
             f"{check.distance * 100:.1f} % of the adapter's effect away."
         )
-    console.print(f"Written: {exported.out}", markup=False, soft_wrap=True)
+    if exported is not None:
+        console.print(f"Written: {exported.out}", markup=False, soft_wrap=True)
+    if uploaded is not None:
+        did = "Was there already" if uploaded.unchanged else "Uploaded"
+        kind = "private" if uploaded.private else "public"
+        console.print(
+            f"{did}: {uploaded.url} ({kind}), commit {uploaded.commit[:12]}", markup=False, soft_wrap=True
+        )

@@ -28,8 +28,10 @@ class CardFacts:
     """SPDX name; empty: to be filled in."""
     settings: Mapping[str, Any] = field(default_factory=dict)
     """Of the training run, flat: `learning_rate` → 0.0002."""
+    trained_on: str = ""
+    """Content hash of the dataset that the adapter was trained on."""
     data: Mapping[str, Any] = field(default_factory=dict)
-    """Of the dataset: `content_hash`, `train` …"""
+    """Of the dataset that the figures are of: `content_hash`, `split` …"""
     before: Mapping[str, Any] | None = None
     after: Mapping[str, Any] | None = None
     """metrics.json of the base and of the tuned model, on the same pages."""
@@ -47,6 +49,13 @@ FIGURES = (
 _COUNTS = ("loops",)
 
 
+def headline(figures: Mapping[str, Any]) -> dict[str, Any]:
+    """Of an evaluation's figures those that the card shows, by name, and their 95 % intervals [low, high]."""
+    shown = {key: figures.get(key) for key, _ in FIGURES}
+    bounds = {key: figures[f"{key}_ci95"] for key in shown if f"{key}_ci95" in figures}
+    return {"n": figures["n"], **shown, "ci95": bounds}
+
+
 def render(facts: CardFacts) -> str:
     """The whole text of the card, in Markdown with the hub's front matter."""
     parts = [_front(facts), _head(facts), _figures(facts), _verified(facts), _use(facts), _recipe(facts)]
@@ -58,9 +67,18 @@ def _front(facts: CardFacts) -> list[str]:
     if "/" in facts.base and not facts.base.startswith((".", "/", "~")):
         lines += [
             f"base_model: {facts.base}",
-            f"base_model_relation: {'finetune' if facts.adapter else 'quantized'}",
+            f"base_model_relation: {_relation(facts)}",
         ]
+    if not facts.merged:
+        lines.append("library_name: peft")
     return [*lines, "tags:", "- ocr", "- deepseek-ocr", "- vllm", "---", ""]
+
+
+def _relation(facts: CardFacts) -> str:
+    """The hub's word for how the model came from its base."""
+    if not facts.merged:
+        return "adapter"
+    return "finetune" if facts.adapter else "quantized"
 
 
 def _head(facts: CardFacts) -> list[str]:
@@ -103,7 +121,7 @@ def _value(figures: Mapping[str, Any], key: str) -> str:
     if key in _COUNTS:
         return f"{value:,}"
     text = f"{value * 100:.2f} %"
-    interval = (figures.get("cer") or {}).get("mean_ci95") if key == "cer.mean" else None
+    interval = figures.get(f"{key}_ci95")
     return f"{text} (95 %: {interval[0] * 100:.2f}–{interval[1] * 100:.2f})" if interval else text
 
 
@@ -146,7 +164,8 @@ _ADAPTER = ("ocrsmith eval --model BASE --adapter FOLDER --data DATA -o EVAL",)
 def _recipe(facts: CardFacts) -> list[str]:
     if not facts.settings:
         return []
-    lines = ["## Recipe", "", "| setting | value |", "| --- | --- |"]
+    trained = [f"Trained on the dataset `{facts.trained_on}`.", ""] if facts.trained_on else []
+    lines = ["## Recipe", "", *trained, "| setting | value |", "| --- | --- |"]
     lines += [f"| `{name}` | {_cell(value)} |" for name, value in facts.settings.items() if value is not None]
     return [*lines, ""]
 

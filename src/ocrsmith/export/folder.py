@@ -6,31 +6,45 @@ processing and decoding settings, so that whoever loads the folder prepares page
 
 from __future__ import annotations
 
+import copy
 import json
 from pathlib import Path
 from typing import Any
 
-from transformers import PreTrainedConfig
+import torch
 
 from ocrsmith.engines.decoding import DecodingSettings
 from ocrsmith.errors import WeightsError
+from ocrsmith.model.adapter_files import Pairs
+from ocrsmith.model.config import OcrConfig
 from ocrsmith.model.lora import DECODING_FILE
 from ocrsmith.model.processing import OcrProcessor
-from ocrsmith.model.weights import write_config
 from ocrsmith.settings.files import write_text
 
 VLLM_MAX_TILES = 6
 """vLLM's DeepSeek-OCR cuts a page into at most so many tiles, whatever the folder says (vLLM 0.32)."""
+VLLM_RANK = 16
+"""Largest rank that vLLM takes unless told otherwise (vLLM 0.32)."""
+LANGUAGE = "model.layers."
+"""How the modules of the language part begin."""
 
 
-def complete_folder(
-    folder: Path, config: PreTrainedConfig, processor: OcrProcessor, decoding: DecodingSettings
-) -> None:
-    """Writes all but the weights and the card.
+def vllm_config(config: OcrConfig, dtype: torch.dtype) -> OcrConfig:
+    """A copy with all that vLLM asks of `config.json`, for weights in this dtype."""
+    config = copy.deepcopy(config)
+    for name, value in (("tile_tag", "2D"), ("global_view_pos", "head")):
+        if getattr(config, name, None) is None:
+            setattr(config, name, value)
+    config.projector_config = {"projector_type": "linear", **config.projector_config}
+    config.dtype = dtype
+    return config
+
+
+def complete_folder(folder: Path, processor: OcrProcessor, decoding: DecodingSettings) -> None:
+    """Writes what stands beside weights and config, but the card.
 
     Args:
-        folder: the caller's, with the weights in it.
-        config: of the model; what vLLM asks for is added.
+        folder: the caller's.
         processor: as the adapter or the base has it.
         decoding: likewise.
 
@@ -38,11 +52,6 @@ def complete_folder(
         WeightsError: the tokenizer has a rule for its first token that is not bos.
         OutputError: a file cannot be written.
     """
-    for name, value in (("tile_tag", "2D"), ("global_view_pos", "head")):
-        if getattr(config, name, None) is None:
-            setattr(config, name, value)
-    config.projector_config = {"projector_type": "linear", **config.projector_config}
-    write_config(folder, config)
     processor.save_pretrained(folder)
     tokenizer = folder / "tokenizer.json"
     rules = json.loads(tokenizer.read_text(encoding="utf-8"))
@@ -103,5 +112,22 @@ def vllm_notes(processor: OcrProcessor) -> list[str]:
         notes.append(
             f"vLLM uses at most {VLLM_MAX_TILES} tiles; this model was set to {settings.max_tiles}. Pages that "
             "take more are cut otherwise there. Train with max_tiles 6 if they matter."
+        )
+    return notes
+
+
+def adapter_notes(pairs: Pairs) -> list[str]:
+    """What who applies the adapter with vLLM must know; a sentence each."""
+    notes = []
+    outside = sorted({place.module.split(".")[1] for place in pairs if not place.module.startswith(LANGUAGE)})
+    if outside:
+        notes.append(
+            f"vLLM applies LoRA to the language part alone; this adapter also changes {', '.join(outside)}. "
+            "Merge it into the base for vLLM."
+        )
+    rank = max(a.shape[0] for a, _ in pairs.values())
+    if rank > VLLM_RANK:
+        notes.append(
+            f"Its rank is {rank}: vLLM needs a `--max-lora-rank` of at least that (default {VLLM_RANK})."
         )
     return notes

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from ocrsmith.errors import AdapterError, SettingsError, WeightsError
+from ocrsmith.export.folder import vllm_config
 from ocrsmith.model import adapter_files
 from ocrsmith.model.adapter_names import Place
 from ocrsmith.model.config import OcrConfig
@@ -121,8 +122,7 @@ class Merge:
                 return tensor
 
             write_shards(folder, plans, tensor_of)
-        self.config.dtype = kind
-        write_config(folder, self.config)
+        write_config(folder, vllm_config(self.config, kind))
         return kind
 
     def _in_file_order(self) -> list[tuple[str, StoredTensor]]:

@@ -14,7 +14,8 @@ from ocrsmith.engines.decoding import DecodingSettings
 from ocrsmith.engines.native.engine import saved_decoding
 from ocrsmith.errors import AdapterError
 from ocrsmith.export.card import CardFacts, render
-from ocrsmith.export.folder import complete_folder, vllm_notes
+from ocrsmith.export.contents import CARD, VERIFICATION_FILE, write_origin
+from ocrsmith.export.folder import adapter_notes, complete_folder, vllm_notes
 from ocrsmith.export.merge import Merge, MergeProgress
 from ocrsmith.export.verify import Score, Verification, VerifiedPage, verify
 from ocrsmith.model import adapter_files
@@ -23,15 +24,9 @@ from ocrsmith.model.processing import SETTINGS_FILE, OcrProcessor
 from ocrsmith.model.weights import resolve_model
 from ocrsmith.settings.files import new_folder, write_text
 
-CARD = "README.md"
-VERIFICATION_FILE = "ocrsmith_verification.json"
-_ADAPTER_FILES = (
-    adapter_files.CONFIG_FILE,
-    adapter_files.WEIGHTS_FILE,
-    BASE_FILE,
-    DECODING_FILE,
-    SETTINGS_FILE,
-)
+_COPIED = (adapter_files.WEIGHTS_FILE, DECODING_FILE, SETTINGS_FILE)
+_NAMING_THE_BASE = {adapter_files.CONFIG_FILE: "base_model_name_or_path", BASE_FILE: "name"}
+"""An adapter's files that name its base, and where: the folders of this machine are nobody else's business."""
 
 
 @dataclass(frozen=True)
@@ -89,8 +84,8 @@ def export_merged(
     plan = Merge.plan(folder, adapter)
     processor, decoding = saved_settings(folder, adapter)
     with new_folder(out) as scratch:
-        kind = str(plan.write(scratch, dtype=dtype, progress=progress)).removeprefix("torch.")
-        complete_folder(scratch, plan.config, processor, decoding)
+        written = plan.write(scratch, dtype=dtype, progress=progress)
+        complete_folder(scratch, processor, decoding)
         result = None
         if adapter is not None and check is not None:
             if verifying:
@@ -100,15 +95,12 @@ def export_merged(
         told = replace(
             facts,
             adapter=adapter is not None,
-            dtype=kind,
-            prompt=processor.settings.prompt,
-            mode=processor.settings.mode,
-            decoding=decoding,
+            dtype=str(written).removeprefix("torch."),
             verification=result,
             notes=(*facts.notes, *vllm_notes(processor)),
         )
-        write_text(scratch / CARD, render(told))
-    return Exported(out, kind, len(plan.changed), result)
+        _tell(scratch, told, processor, decoding)
+    return Exported(out, told.dtype, len(plan.changed), result)
 
 
 def export_adapter(base: str, adapter: Path, out: Path, *, facts: CardFacts) -> Exported:
@@ -121,20 +113,26 @@ def export_adapter(base: str, adapter: Path, out: Path, *, facts: CardFacts) -> 
     plan = Merge.plan(resolve_model(base), adapter)
     processor, decoding = saved_settings(resolve_model(base), adapter)
     with new_folder(out) as scratch:
-        for name in _ADAPTER_FILES:
+        for name in _COPIED:
             if (adapter / name).is_file():
                 shutil.copyfile(adapter / name, scratch / name)
+        for name, key in _NAMING_THE_BASE.items():
+            if (adapter / name).is_file():
+                values = json.loads((adapter / name).read_text(encoding="utf-8"))
+                write_text(scratch / name, json.dumps({**values, key: facts.base}, indent=2) + "\n")
         processor.save_pretrained(scratch)
-        told = replace(
-            facts,
-            adapter=True,
-            merged=False,
-            prompt=processor.settings.prompt,
-            mode=processor.settings.mode,
-            decoding=decoding,
-        )
-        write_text(scratch / CARD, render(told))
+        notes = (*facts.notes, *adapter_notes(plan.pairs))
+        told = replace(facts, adapter=True, merged=False, notes=notes)
+        _tell(scratch, told, processor, decoding)
     return Exported(out, "adapter", len(plan.changed), None)
+
+
+def _tell(folder: Path, facts: CardFacts, processor: OcrProcessor, decoding: DecodingSettings) -> None:
+    """Writes the card, and what the export was made of."""
+    settings = processor.settings
+    told = replace(facts, prompt=settings.prompt, mode=settings.mode, decoding=decoding)
+    write_text(folder / CARD, render(told))
+    write_origin(folder, told)
 
 
 def saved_settings(base: Path, adapter: Path | None) -> tuple[OcrProcessor, DecodingSettings]:
