@@ -201,6 +201,8 @@ class TestAnswer:
         assert read_one(server).finish_reason == "length"
         server.answer = lambda *_: completion("again and " * 60, finish_reason="length")
         assert read_one(server).finish_reason == "loop"
+        server.answer = lambda *_: completion("again", finish_reason="length", stop_reason="loop")
+        assert read_one(server).finish_reason == "loop", "ocrsmith serve says so itself"
         server.answer = lambda *_: completion("." * 500)  # dot leaders of a page that came to its end
         assert read_one(server).finish_reason == "stop"
 

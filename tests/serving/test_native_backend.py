@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import Callable, Coroutine, Iterator
 from importlib import resources
 from typing import Any
@@ -14,7 +15,8 @@ import torch
 from ocrsmith.engines.base import PageRequest
 from ocrsmith.engines.decoding import DecodingSettings
 from ocrsmith.engines.native import NativeEngine
-from ocrsmith.engines.native.batching import Batcher
+from ocrsmith.engines.native.batching import Batcher, Finished
+from ocrsmith.engines.native.feed import Source
 from ocrsmith.engines.native.prefill import Prefiller
 from ocrsmith.errors import ImageError, InputError
 from ocrsmith.serving.backends import Backend, BackendFailure, End, Piece, TextRequest
@@ -108,7 +110,7 @@ def test_models_are_named_with_what_they_can(engine: NativeEngine) -> None:
         assert (first.name, first.parent, first.context, first.mode) == ("nano", None, 2048, "tiny")
         assert first.decoding == engine.decoding
         assert (second.name, second.parent) == ("tuned", "nano")
-        ids = backend.whitelist_ids("nano")
+        ids = backend.models[0].whitelist_ids
         assert engine.processor.decode(ids) == "<td></td>"
         await backend.check()
 
@@ -201,7 +203,16 @@ def test_a_client_that_does_not_listen_holds_nobody_up(endless: NativeEngine) ->
     serve(endless, work)
 
 
-def test_requests_under_way_fail_when_it_closes(endless: NativeEngine) -> None:
+def test_requests_under_way_fail_when_it_closes(endless: NativeEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    turn = Batcher.turn
+
+    def slow(self: Batcher, feed: Source) -> list[Finished]:
+        time.sleep(0.05)
+        return turn(self, feed)
+
+    monkeypatch.setattr(Batcher, "turn", slow)  # however late this thread is, the answer is not at its end
+    monkeypatch.setattr("ocrsmith.engines.native.batching.is_endless", lambda tail: False)
+
     async def main() -> None:
         backend = NativeBackend({"nano": endless})
         with pytest.raises(BackendFailure, match="not running"):

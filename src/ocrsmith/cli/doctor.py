@@ -25,7 +25,7 @@ EXTRAS: dict[str, tuple[tuple[str, ...], str]] = {
     ),
     "quant": (("bitsandbytes",), "QLoRA without Triton, AdamW with 8-bit moments"),
     "datasets": (("datasets",), "saved `datasets` folders and hub ids as sources"),
-    "pdf": (("pdfplumber", "pypdfium2", "reportlab"), "PDFs as sources, searchable PDFs as results"),
+    "pdf": (("pdfplumber", "pypdfium2"), "PDFs as sources"),
     "synth": (("fonttools", "opencv-python-headless", "wordfreq"), "made-up pages: `data synth`"),
     "vllm": (("vllm",), "vLLM as an engine (`eval --engine vllm`)"),
     "serve": (

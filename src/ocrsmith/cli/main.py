@@ -34,6 +34,9 @@ HELP_LINES: dict[str, str] = {
     "sweep": "Say which resolution mode to take: read pages in each, and weigh accuracy against cost.",
     "ocr": "Read images and PDFs to Markdown, text or JSON.",
     "export": "Merge an adapter into 16-bit weights that vLLM loads, and verify them.",
+    "serve": "Serve a model over HTTP, as OpenAI's API, with vLLM or our own engine.",
+    "canary": "Watch a candidate model beside the one that serves: report, review, correct, resume.",
+    "stress": "Send pages to a server, and say how it stands it.",
     "doctor": "Say what this machine can do, and what to install.",
 }
 """Every command with its line in `ocrsmith --help`: the first paragraph of its docstring. The command NAME is

@@ -47,8 +47,8 @@ def read_answer(answer: Mapping[str, Any]) -> Answer:
     whole = _text(message.get("content"))
     entries = _entries(choice.get("logprobs"))
     text, ends = strip_aligned(whole, _token_ends(whole, entries))
-    if finish == "length" and is_looping(text):
-        finish = "loop"
+    if finish == "length" and (choice.get("stop_reason") == "loop" or is_looping(text)):
+        finish = "loop"  # our own server says so itself
     logprobs = tuple(value for value in map(_logprob, entries) if value is not None)
     usage = answer.get("usage")
     tokens = usage.get("completion_tokens") if isinstance(usage, dict) else None

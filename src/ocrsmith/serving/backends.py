@@ -6,7 +6,7 @@ that decodes in this process, one that hands on to vLLM, and the canary, which s
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -28,6 +28,8 @@ class ServedModel:
     """Resolution mode in which it reads."""
     parent: str | None = None
     """Name of its base, if it is an adapter's."""
+    whitelist_ids: tuple[int, ...] = ()
+    """Token ids of its own n-gram whitelist: clients name the whitelist by them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,4 +121,13 @@ class Backend(Protocol):
 
     async def close(self) -> None:
         """Ends everything at once; requests under way fail. Those that should end first, the app waits for."""
+        ...
+
+
+@runtime_checkable
+class Counting(Protocol):
+    """A backend that counts what the app cannot see."""
+
+    def figures(self) -> Mapping[str, float]:
+        """Its figures by name, for metrics; NaN where there is no value yet."""
         ...

@@ -35,9 +35,6 @@ class NativeBackend:
             raise ValueError("a server needs a model")
         self._engines, self._parents = dict(engines), dict(parents or {})
         self._readers: dict[str, LiveReader] = {}
-        self._whitelists = {
-            name: engine.decoding.whitelist_ids(engine.processor.tokenizer) for name, engine in engines.items()
-        }
 
     @property
     def models(self) -> Sequence[ServedModel]:
@@ -49,13 +46,10 @@ class NativeBackend:
                 decoding=engine.decoding,
                 mode=engine.processor.settings.mode,
                 parent=self._parents.get(name),
+                whitelist_ids=engine.decoding.whitelist_ids(engine.processor.tokenizer),
             )
             for name, engine in self._engines.items()
         ]
-
-    def whitelist_ids(self, model: str) -> tuple[int, ...]:
-        """Token ids of a model's own n-gram whitelist; clients name it by them."""
-        return self._whitelists[model]
 
     async def start(self) -> None:
         """See `Backend.start`. The models are loaded already; this makes them ready for decoding."""
