@@ -243,7 +243,7 @@ def hostile() -> Entry:
 
 
 def test_the_page_shows_every_text_as_text(hostile: Entry) -> None:
-    page = render_queue([(hostile, 'images/a"b&c.png')], "labels.csv")
+    page = render_queue([(hostile, 'images/a"b&c.png')])
     for told in ("<script>", "<img src=x", "<i>id", "<b>why", 'a"b'):
         assert told not in page
     assert 'src="images/a%22b%26c.png"' in page

@@ -6,6 +6,7 @@ Without scripts; everything that comes from data or a model is escaped. Images a
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from html import escape
 from typing import TYPE_CHECKING
 from urllib.parse import quote
@@ -36,27 +37,41 @@ _LONGEST = 20_000
 """Characters of a text that the page shows."""
 
 
-def render_queue(entries: Iterable[tuple[Entry, str]], table: str) -> str:
+@dataclass(frozen=True, slots=True)
+class Wording:
+    """What the page says."""
+
+    task: str = "Correct the column <code>text</code> in <code>labels.csv</code>; the rest is for information."
+    """HTML."""
+    text: str = "Reference"
+    prediction: str = "Read"
+    only_text: str = "in the reference, not read"
+    only_prediction: str = "read, not in the reference"
+    distance: str = "CER"
+
+
+def render_queue(entries: Iterable[tuple[Entry, str]], wording: Wording | None = None) -> str:
     """The page.
 
     Args:
         entries: pages, each with the path of its image from the folder on.
-        table: name of the file to correct.
+        wording: what its two texts are, where they are not a reference and what a model read.
     """
+    words = wording or Wording()
     head = (
         '<!doctype html><html lang="en"><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width">'
         '<meta http-equiv="Content-Security-Policy" content="default-src \'none\'; '
         "img-src 'self' file: data:; style-src 'unsafe-inline'\"><title>Pages to review</title>"
-        f"<style>{_STYLE}</style><h1>Pages to review</h1><p>Correct the column <code>text</code> in <code>"
-        f"{escape(table)}</code>; the rest is for information. <del>Marked so</del>: in the reference, not "
-        "read. <ins>Marked so</ins>: read, not in the reference.</p>"
+        f"<style>{_STYLE}</style><h1>Pages to review</h1><p>{words.task} "
+        f"<del>Marked so</del>: {words.only_text}. <ins>Marked so</ins>: {words.only_prediction}.</p>"
     )
-    return head + "".join(part for entry, image in entries for part in _article(entry, image)) + "\n"
+    return head + "".join(part for entry, image in entries for part in _article(entry, image, words)) + "\n"
 
 
-def _article(entry: Entry, image: str) -> Iterator[str]:
-    facts = [] if entry.reason.startswith("CER") else [f"CER {entry.cer:.1%}"]
+def _article(entry: Entry, image: str, words: Wording) -> Iterator[str]:
+    is_told = entry.reason.startswith("CER") or not words.distance
+    facts = [] if is_told else [f"{words.distance} {entry.cer:.1%}"]
     facts += [] if entry.confidence is None else [f"confidence {entry.confidence:.2f}"]
     true, read = entry.sample.text[:_LONGEST], entry.prediction[:_LONGEST]
     yield (
@@ -64,7 +79,8 @@ def _article(entry: Entry, image: str) -> Iterator[str]:
         f"<p>{escape(entry.reason)} <small>{', '.join(facts)}</small></p>"
         f'<img loading="lazy" src="{escape(quote(image))}" alt="{escape(image)}">'
     )
-    for label, text in (("Reference", _marked(true, read, "true")), ("Read", _marked(true, read, "read"))):
+    sides = ((words.text, _marked(true, read, "true")), (words.prediction, _marked(true, read, "read")))
+    for label, text in sides:
         yield f'<small>{label}</small><div class="text" dir="auto" lang="{language(true)}">{text}</div>'
     yield "</article>"
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from ocrsmith.datasets.exporters.names import ImageNames
-from ocrsmith.evaluation.mine.page import render_queue
+from ocrsmith.evaluation.mine.page import Wording, render_queue
 from ocrsmith.records import PageSample
 
 LABELS = "labels.csv"
@@ -69,8 +69,13 @@ class Entry:
 _TAKEN = frozenset((*COLUMNS, ""))
 
 
-def write_queue(folder: Path, entries: Iterable[Entry]) -> list[str]:
+def write_queue(folder: Path, entries: Iterable[Entry], wording: Wording | None = None) -> list[str]:
     """Writes a queue into an empty folder; images one at a time.
+
+    Args:
+        folder: empty.
+        entries: the pages.
+        wording: of the page to look at; None: a reference and what a model read.
 
     Returns:
         The path of each page's image within the folder.
@@ -86,7 +91,7 @@ def write_queue(folder: Path, entries: Iterable[Entry]) -> list[str]:
         rows.append(entry.row(name))
         shown.append((replace(entry, sample=replace(entry.sample, image=b"")), name))
     (folder / LABELS).write_bytes(_table(rows).encode("utf-8-sig", "replace"))
-    (folder / PAGE).write_text(render_queue(shown, LABELS), encoding="utf-8", errors="replace")
+    (folder / PAGE).write_text(render_queue(shown, wording), encoding="utf-8", errors="replace")
     return [row["image"] for row in rows]
 
 

@@ -84,7 +84,7 @@ def to_html(report: CanaryReport) -> str:
     ]
     for section in sections(report):
         found.append(f"<h2>{escape(section.title)}</h2>")
-        found += [f"<p>{escape(line)}</p>" for line in section.lines]
+        found += [f"<p>{_html(line)}</p>" for line in section.lines]
         if section.table is not None:
             found.append(_html_table(section.table))
     return "\n".join(found) + "\n"
@@ -211,10 +211,14 @@ def _number(value: object) -> float:
 
 def _md(text: str) -> str:
     """Keeps names from being read as markup or as the end of a cell; code in backquotes stays."""
-    return re.sub(r"[|<>]", lambda found: f"\\{found[0]}" if found[0] == "|" else _ENTITIES[found[0]], text)
+    parts = text.split("`")
+    parts[::2] = [re.sub(r"<(?=[A-Za-z/!?])", "&lt;", part) for part in parts[::2]]
+    return "`".join(parts).replace("|", r"\|")
 
 
-_ENTITIES = {"<": "&lt;", ">": "&gt;"}
+def _html(text: str) -> str:
+    """Escaped; code in backquotes as such."""
+    return re.sub(r"`([^`]*)`", r"<code>\1</code>", escape(text))
 
 
 def _html_table(table: Table) -> str:

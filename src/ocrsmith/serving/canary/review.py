@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ocrsmith.errors import InputError, OutputError, SettingsError
+from ocrsmith.evaluation.mine.page import Wording
 from ocrsmith.evaluation.mine.queue import Entry, write_queue
 from ocrsmith.evaluation.report.wording import percent
 from ocrsmith.records import PageSample
@@ -24,6 +25,17 @@ from ocrsmith.serving.canary.records import Answer
 from ocrsmith.serving.canary.store import Store, last_of_each_page
 from ocrsmith.settings.files import new_folder
 
+_WORDING = Wording(
+    task=(
+        "In <code>labels.csv</code>, correct the column <code>text</code>, which holds the first answer, and "
+        "mark in <code>reviewed</code> each page that you have checked, also where nothing was wrong."
+    ),
+    text="One answer",
+    prediction="The other",
+    only_text="in this answer only",
+    only_prediction="in the other only",
+    distance="",  # the reason says it
+)
 _ENDS = {"loop": "fell into a loop", "length": "was cut off", "error": "failed"}
 
 
@@ -68,7 +80,7 @@ def write_review(store: Store, out: Path, *, count: int = 200) -> int:
     if not pages:
         return 0
     with new_folder(out) as scratch:
-        return len(write_queue(scratch, _entries(store, pages)))
+        return len(write_queue(scratch, _entries(store, pages), _WORDING))
 
 
 def _doubtful(store: Store, number: int) -> list[_Page]:
