@@ -2,7 +2,7 @@
 #   make quickstart   the whole story on bundled pages: dataset, baseline, fine-tuning, evaluation, comparison
 #   make test         all tests, a process on each core; ARGS="tests/cli -x" for some of them
 #   make test-gpu     the tests that need an NVIDIA GPU (the torch in .venv must be a CUDA build)
-#   make test-vllm    the engine vllm on a CPU build of vLLM, in an environment of its own (2.5 GB, a quarter of an hour)
+#   make test-vllm    vLLM on a CPU: train, export, evaluate, serve; in an environment of its own (2.5 GB, half an hour)
 #   make bench-cpu    training and evaluation of nano beside the plain transformers path
 #   make lint         style, format and types
 #   PYTHON=/path/to/python3.12 make …   to choose the Python
@@ -57,7 +57,7 @@ $(VLLM_VENV)/.ready: pyproject.toml $(VLLM_TESTS)/requirements.txt
 	@$(or $(PYTHON),python3) -m venv $(VLLM_VENV)
 	@$(VLLM_VENV)/bin/python -m pip install -qq --disable-pip-version-check -r $(VLLM_TESTS)/requirements.txt
 	@$(VLLM_VENV)/bin/python -m pip uninstall -qq -y triton torchaudio torchcodec
-	@$(VLLM_VENV)/bin/python -m pip install -qq --disable-pip-version-check -e '.[train]'
+	@$(VLLM_VENV)/bin/python -m pip install -qq --disable-pip-version-check -e '.[train,serve]'
 	@touch $@
 
 # A virtual environment that works is kept. Some systems ship Python without venv: hence the trial import.

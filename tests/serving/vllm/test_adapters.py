@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from ocrsmith.errors import AdapterError, SettingsError
 from ocrsmith.export.merge import Merge
 from ocrsmith.model.lora import add_lora, save_adapter
-from ocrsmith.model.weights import NANO_FOLDER, load_model, save_model
+from ocrsmith.model.weights import NANO_FOLDER, load_model, read_config, save_model
 from ocrsmith.serving.vllm.adapters import (
     adapter_folder,
     cache_folder,
@@ -21,6 +21,7 @@ from ocrsmith.serving.vllm.adapters import (
     merged_folder,
     place_adapters,
 )
+from ocrsmith.serving.vllm.opening import check_lora
 from ocrsmith.settings.lora import LoraSettings, LoraTarget
 
 
@@ -66,6 +67,16 @@ def test_without_adapters_the_base_is_served(cache: Path) -> None:
     placed = place_adapters(NANO_FOLDER, "nano", {})
     assert (placed.folder, placed.name, placed.rank) == (NANO_FOLDER, "nano", 0)
     assert not cache.exists()
+
+
+@pytest.mark.parametrize("has_gpu", [True, False])
+def test_lora_beside_experts_wants_a_gpu(monkeypatch: pytest.MonkeyPatch, has_gpu: bool) -> None:
+    monkeypatch.setattr(torch.accelerator, "is_available", lambda: has_gpu)
+    if has_gpu:
+        check_lora(read_config(NANO_FOLDER))
+    else:
+        with pytest.raises(SettingsError, match="Without a GPU"):
+            check_lora(read_config(NANO_FOLDER))
 
 
 @pytest.mark.parametrize(

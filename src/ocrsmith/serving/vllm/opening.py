@@ -6,12 +6,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
+
 from ocrsmith.engines.native.engine import saved_decoding
 from ocrsmith.engines.vllm.engine import BATCH_SIZE
 from ocrsmith.engines.vllm.requests import MODE, changed_processing
 from ocrsmith.errors import SettingsError
 from ocrsmith.export.folder import VLLM_MAX_TILES
 from ocrsmith.export.merge import MergeProgress
+from ocrsmith.model.config import OcrConfig
 from ocrsmith.model.processing import OcrProcessor, ProcessingSettings
 from ocrsmith.model.weights import resolve_model
 from ocrsmith.serving.backends import ServedModel
@@ -129,6 +132,8 @@ def plan_vllm(
             f"Model and adapter have the same name, {name!r}.", place="--adapter", mend="Give it one: NAME=DIR."
         )
     placed = place_adapters(folder, name, given, check=check, progress=progress, tell=tell)
+    if placed.adapters and installed:
+        check_lora(config)
     if placed.merged is None:
         check_texts(folder)
     saved = OcrProcessor.from_pretrained(placed.folder)
@@ -145,6 +150,21 @@ def plan_vllm(
     whole = served(placed.name, [placed.folder], parent)
     others = [served(key, [path, folder], name) for key, path in placed.adapters.items()]
     return VllmPlan(placed, (*others, whole), processor, options, missed)
+
+
+def check_lora(config: OcrConfig) -> None:
+    """vLLM 0.32 takes GPU kernels for all experts once LoRA is on; without a GPU the first request ends it.
+
+    Raises:
+        SettingsError: the model has experts, and there is no GPU here.
+    """
+    sizes = config.decoder_sizes
+    if sizes.first_k_dense_replace < sizes.num_hidden_layers and not torch.accelerator.is_available():
+        raise SettingsError(
+            "Without a GPU vLLM cannot run LoRA beside a model's experts: the first request would end it.",
+            place="--adapter",
+            mend="Merge the adapter with `ocrsmith export` and serve that folder, or use --engine native.",
+        )
 
 
 def served_name(model: str) -> str:
