@@ -6,7 +6,7 @@ The server is the command itself, in a process of its own. `ocrsmith stress` sen
 sample archive: many at a time, then one at a time, which is what there would be without continuous batching.
 The engine then reads as many pages in one call (`NativeEngine.read`), in another process: no HTTP, no base64,
 and all pages known beforehand. All three read the same pages under the same token limit, and before each count
-every page once: the engine's buffers grow with the longest page that it has met.
+every page once: the server's memory rises in a few steps at first, which a short warm-up leaves in the count.
 """
 
 from __future__ import annotations
