@@ -21,7 +21,7 @@ quickstart: $(VENV)/.train
 	$(BIN)/ocrsmith quickstart -o quickstart --overwrite
 
 test: $(VENV)/.dev
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --maxprocesses 8 --dist loadfile $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --maxprocesses 8 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 test-gpu: $(VENV)/.dev
 	$(BIN)/pytest -m gpu tests/gpu $(ARGS)

@@ -26,6 +26,14 @@ settings.load_profile("ocrsmith")
 REPOSITORY = Path(__file__).resolve().parents[1]
 
 
+LONGEST = "tests/cli/test_quickstart.py"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest file first, so that no process is left with it alone at the end."""
+    items.sort(key=lambda item: not item.nodeid.startswith(LONGEST))
+
+
 @pytest.fixture(scope="session")
 def repository() -> Path:
     """The root of the checkout."""

@@ -197,6 +197,7 @@ def test_closing_ends_everything_and_everybody_hears_of_it(
 ) -> None:
     monkeypatch.setattr(live, "LANES", 1)
     engine = NativeEngine(random_model(), processor, decoding=LONG)
+    before = set(threading.enumerate())
     reader = LiveReader(engine, slots=2)
     held = Answer(hold=True)
     reader.submit(LiveRequest("Hi"), held)
@@ -213,5 +214,6 @@ def test_closing_ends_everything_and_everybody_hears_of_it(
     with pytest.raises(NotReadingError, match="closed"):
         reader.submit(LiveRequest("Hi"), Answer())
     reader.close()
-    assert not {"decode", "open_0"} & {thread.name for thread in threading.enumerate()}
+    new = {thread.name for thread in set(threading.enumerate()) - before}
+    assert not {"decode", "open_0"} & new
     assert read(engine.adjusted(decoding=FREE), requests(1))["p0"].error is None

@@ -213,6 +213,8 @@ def test_requests_under_way_fail_when_it_closes(endless: NativeEngine, monkeypat
     monkeypatch.setattr(Batcher, "turn", slow)  # however late this thread is, the answer is not at its end
     monkeypatch.setattr("ocrsmith.engines.native.batching.is_endless", lambda tail: False)
 
+    before = set(threading.enumerate())
+
     async def main() -> None:
         backend = NativeBackend({"nano": endless})
         with pytest.raises(BackendFailure, match="not running"):
@@ -228,7 +230,8 @@ def test_requests_under_way_fail_when_it_closes(endless: NativeEngine, monkeypat
             await answer(backend, TextRequest("b", "nano", "Hi"))
 
     asyncio.run(main())
-    assert "decode" not in {thread.name for thread in threading.enumerate()}
+    new = {thread.name for thread in set(threading.enumerate()) - before}
+    assert "decode" not in new
 
 
 def test_a_backend_whose_decoding_has_ended_says_so(

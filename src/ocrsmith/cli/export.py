@@ -119,7 +119,7 @@ def export(
     if out is None:
         raise SettingsError("No folder to write is given.", place="-o", mend="Give one: -o FOLDER.")
     _check_out(out, overwrite)
-    settings = _run_settings(run)
+    settings = run_settings(run)
     adapter = _adapter(run)
     base = model or settings.get("model") or (str(run) if adapter is None else None)
     if base is None:
@@ -132,7 +132,7 @@ def export(
     else:
         check = None
         if adapter is not None and not no_verify:
-            check = _check(data or settings.get("data"), pages, max_new_tokens, device)
+            check = open_check(data or settings.get("data"), pages, max_new_tokens, device)
         exported = _export_merged(base, adapter, out, facts, check, dtype)
     return _print(exported, _upload(out, target) if target is not None else None, as_json)
 
@@ -224,7 +224,7 @@ def _check_out(out: Path, overwrite: bool) -> None:
         )
 
 
-def _run_settings(run: Path) -> dict[str, Any]:
+def run_settings(run: Path) -> dict[str, Any]:
     """The settings of a run folder, flat; empty for other folders."""
     from ocrsmith.training.run_folder import SETTINGS_FILE
     from ocrsmith.training.settings import TrainSettings, flat_options
@@ -286,7 +286,7 @@ def _trained_on(run: Path) -> str:
         return ""
 
 
-def _check(data: Any, pages: int, max_new_tokens: int, device: Device) -> Check:
+def open_check(data: Any, pages: int, max_new_tokens: int, device: Device) -> Check:
     """The pages to verify on: the first of the validation split, or of the test split where there is none."""
     from ocrsmith.datasets import open_dataset
     from ocrsmith.engines.native.engine import choose_device

@@ -32,7 +32,7 @@ HELP_LINES: dict[str, str] = {
     "calibrate": "Make confidences come true: fit a calibration on a validation evaluation.",
     "mine": "Find what to label or draw next: hard pages, doubtful labels, confusions.",
     "sweep": "Say which resolution mode to take: read pages in each, and weigh accuracy against cost.",
-    "ocr": "Read images and PDFs to Markdown, text or JSON.",
+    "ocr": "Read images and PDFs to Markdown, text, JSON or searchable PDFs.",
     "export": "Merge an adapter into 16-bit weights that vLLM loads, and verify them.",
     "serve": "Serve a model over HTTP, as OpenAI's API, with vLLM or our own engine.",
     "canary": "Watch a candidate model beside the one that serves: report, review, correct, resume.",

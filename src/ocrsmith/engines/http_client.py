@@ -198,7 +198,7 @@ class JsonClient:
             return _parse(body)
         message = self.redact(f"HTTP {status}: {_message(body)}")
         if status == 429 or status >= 500:
-            raise _Transient(message, _retry_after(pause), too_many=status == 429)
+            raise _Transient(message, retry_after(pause), too_many=status == 429)
         if 300 <= status < 400:
             raise self._refusal(message, "Give the address that it redirects to; redirects are not followed.")
         if status in (401, 402, 403):
@@ -297,7 +297,7 @@ def _excerpt(body: bytes) -> str:
     return body[: 2 * _MESSAGE_LENGTH].decode("utf-8", "replace")[:80] or "nothing"
 
 
-def _retry_after(value: str | None) -> float:
+def retry_after(value: str | None) -> float:
     """Seconds of a Retry-After header, which gives a number or a date; 0 for none or nonsense."""
     if value is None:
         return 0.0

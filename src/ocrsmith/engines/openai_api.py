@@ -87,7 +87,7 @@ class OpenAIEngine:
         self.settings = settings
         self.decoding = decoding or DecodingSettings()
         self.prompt = find_prompt(settings.prompt)
-        key = _read_key(settings.api_key_env)
+        key = read_key(settings.api_key_env)
         _check_extra_body(settings.extra_body, key)
         endpoint = Endpoint.parse(settings.base_url, "/chat/completions", allow_http=settings.allow_http)
         self._client = JsonClient(
@@ -206,7 +206,9 @@ class OpenAIEngine:
         """The request for a page. Raises ImageError, and PageFailure for a prompt that cannot be sent."""
         media_type, image = as_web_image(request.image, max_bytes=self.settings.max_image_bytes)
         url = f"data:{media_type};base64,{base64.b64encode(image).decode('ascii')}"
-        content = _content(request.prompt or self.prompt, {"type": "image_url", "image_url": {"url": url}})
+        content = message_content(
+            request.prompt or self.prompt, {"type": "image_url", "image_url": {"url": url}}
+        )
         messages = [{"role": "user", "content": content}]
         return {"model": self.settings.model, "messages": messages, **self._fields()}
 
@@ -248,7 +250,7 @@ class OpenAIEngine:
         return found
 
 
-def _read_key(variable: str) -> str | None:
+def read_key(variable: str) -> str | None:
     """The key in the environment, None if the usual variable is not set. Raises SettingsError."""
     key = os.environ.get(variable, "").strip()
     mend = f"export {variable}=…"
@@ -275,7 +277,7 @@ def _check_extra_body(extra: dict[str, Any], key: str | None) -> None:
         )
 
 
-def _content(prompt: str, image: dict[str, Any]) -> list[dict[str, Any]]:
+def message_content(prompt: str, image: dict[str, Any]) -> list[dict[str, Any]]:
     """The parts of the message: the image where `<image>` stands, and the text around it.
 
     A line break beside the mark is left out: chat templates set one there themselves.

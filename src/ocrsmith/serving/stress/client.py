@@ -19,8 +19,14 @@ from typing import Any
 import httpx2
 
 import ocrsmith
-from ocrsmith.engines.http_client import MAX_ANSWER_BYTES, MAX_PAUSE, Endpoint, JsonClient, PageFailure
-from ocrsmith.engines.http_client import _retry_after as retry_after
+from ocrsmith.engines.http_client import (
+    MAX_ANSWER_BYTES,
+    MAX_PAUSE,
+    Endpoint,
+    JsonClient,
+    PageFailure,
+    retry_after,
+)
 from ocrsmith.engines.openai_answers import read_answer
 from ocrsmith.engines.workers import EngineFailure
 from ocrsmith.serving.stress.settings import StressSettings

@@ -62,8 +62,9 @@ class Load:
                     sampling.cancel()
             if probe:
                 await self._sample_once(probe)
-        except* OcrsmithError as troubles:
-            raise troubles.exceptions[0] from None
+        except ExceptionGroup as troubles:
+            ours = troubles.subgroup(OcrsmithError)
+            raise ours.exceptions[0] if ours else troubles from None
         finally:
             self._tally.ended = self._tally.ended or time.perf_counter()
 

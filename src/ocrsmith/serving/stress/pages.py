@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ocrsmith.engines.openai_api import _content as message_content
+from ocrsmith.engines.openai_api import message_content
 from ocrsmith.engines.page_image import as_web_image
 from ocrsmith.errors import ImageError, InputError
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import httpx2
 
 from ocrsmith.engines.http_client import Endpoint
-from ocrsmith.engines.openai_api import _read_key as read_key
+from ocrsmith.engines.openai_api import read_key
 from ocrsmith.errors import InputError
 from ocrsmith.serving.stress.client import StressClient, open_http
 from ocrsmith.serving.stress.load import Load

@@ -12,7 +12,7 @@ import typer
 
 from ocrsmith.cli import output
 from ocrsmith.cli.options import AsJson, BatchSize, Device, DtypeOption, MaxNewTokens, Mode
-from ocrsmith.cli.serve_backend import Wanted, open_backends, plan, read_wanted, tell
+from ocrsmith.cli.serve.backend import Wanted, open_backends, plan, read_wanted, tell
 from ocrsmith.errors import SettingsError, require
 
 if TYPE_CHECKING:

@@ -117,13 +117,13 @@ def model_name(model: str) -> str:
 
 def find_check(adapter: Path) -> Any:
     """The pages that a merged adapter is verified on: of its run's dataset, if that is at hand."""
-    from ocrsmith.cli.export import _check, _run_settings
+    from ocrsmith.cli.export import open_check, run_settings
     from ocrsmith.cli.options import Device
 
-    data = _run_settings(adapter.parent).get("data")
+    data = run_settings(adapter.parent).get("data")
     if not isinstance(data, str) or not Path(data).is_dir():
         return None
-    return _check(data, 8, 256, Device.auto)
+    return open_check(data, 8, 256, Device.auto)
 
 
 def _open_vllm(wanted: Wanted) -> tuple[Backend, Backend | None]:
