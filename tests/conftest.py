@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -30,8 +31,14 @@ LONGEST = "tests/cli/test_quickstart.py"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The longest file first, so that no process is left with it alone at the end."""
-    items.sort(key=lambda item: not item.nodeid.startswith(LONGEST))
+    """The longest file first, then those with many tests: no process is left with a long one at the end."""
+    count = Counter(item.path for item in items)
+    place = {path: number for number, path in enumerate(count)}
+
+    def order(item: pytest.Item) -> tuple[bool, int, int]:
+        return not item.nodeid.startswith(LONGEST), -count[item.path], place[item.path]
+
+    items.sort(key=order)
 
 
 @pytest.fixture(scope="session")
