@@ -181,7 +181,7 @@ class TextEndpoint:
     async def _answer(self, exchange: Exchange, asked: Asked, request: TextRequest) -> None:
         shape = Shape(request.id, request.model, asked.chat, asked.logprobs, asked.include_usage)
         try:
-            async with aclosing(self._service.backend.generate(request)) as items:  # type: ignore[type-var]
+            async with aclosing(self._service.backend.generate(request)) as items:
                 if asked.stream:
                     await self._stream(exchange, shape, items)
                 else:

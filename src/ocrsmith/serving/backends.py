@@ -6,7 +6,7 @@ that decodes in this process, one that hands on to vLLM, and the canary, which s
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -103,7 +103,7 @@ class Backend(Protocol):
         """
         ...
 
-    def generate(self, request: TextRequest) -> AsyncIterator[Piece | End]:
+    def generate(self, request: TextRequest) -> AsyncGenerator[Piece | End, None]:
         """Answers one request: pieces, then one `End`. Many requests are answered at a time.
 
         An asynchronous generator. Closing it, or cancelling the task that waits for it, ends the decoding at

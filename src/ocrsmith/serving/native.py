@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 
 import torch
 
@@ -57,7 +57,7 @@ class NativeBackend:
             if name not in self._readers:
                 self._readers[name] = await asyncio.to_thread(LiveReader, engine)
 
-    async def generate(self, request: TextRequest) -> AsyncIterator[Piece | End]:
+    async def generate(self, request: TextRequest) -> AsyncGenerator[Piece | End, None]:
         """See `Backend.generate`."""
         reader = self._reader(request.model)
         mailbox = _Mailbox()

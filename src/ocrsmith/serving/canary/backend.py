@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import replace
 
@@ -121,11 +121,11 @@ class CanaryBackend:
         self._recorder = Recorder(self._store, pair, state, rule=self._rule, keep_bytes=self._keep_bytes)
         self._recorder.start()
 
-    async def generate(self, request: TextRequest) -> AsyncIterator[Piece | End]:
+    async def generate(self, request: TextRequest) -> AsyncGenerator[Piece | End, None]:
         """See `Backend.generate`."""
         default = request.model == self._names[BASE]
         source = self._watched(request) if default else self._backends[BASE].generate(request)
-        async with aclosing(source) as items:  # type: ignore[type-var]  # generators both, as the door says
+        async with aclosing(source) as items:
             async for item in items:
                 yield item
 
@@ -168,7 +168,7 @@ class CanaryBackend:
 
     # --- a request -----------------------------------------------------------------------------------------
 
-    async def _watched(self, request: TextRequest) -> AsyncIterator[Piece | End]:
+    async def _watched(self, request: TextRequest) -> AsyncGenerator[Piece | End, None]:
         """Answers by the arm that the hash chooses, by the base if the candidate cannot begin."""
         key = page_key(request.image, request.prompt, salt=self._store.salt)
         came, arm = time.time(), self._choose(key)
@@ -178,7 +178,7 @@ class CanaryBackend:
             for tried in (arm, BASE)[: 2 if arm == CANDIDATE else 1]:
                 readings.append(self._reading(tried, request))
                 try:
-                    async with aclosing(readings[-1].items()) as items:  # type: ignore[type-var]
+                    async with aclosing(readings[-1].items()) as items:
                         async for item in items:
                             yield item
                     break
@@ -230,7 +230,7 @@ class CanaryBackend:
         other = BASE if answered.arm == CANDIDATE else CANDIDATE
         reading = self._reading(other, request)
         try:
-            async with asyncio.timeout(SHADOW_SECONDS), aclosing(reading.items()) as items:  # type: ignore[type-var]
+            async with asyncio.timeout(SHADOW_SECONDS), aclosing(reading.items()) as items:
                 async for _ in items:
                     pass
         except TimeoutError:

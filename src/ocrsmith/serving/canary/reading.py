@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import replace
 from typing import Any
@@ -48,7 +48,7 @@ class Reading:
         """Whether the backend found the request at fault."""
         return self._finish == "refused"
 
-    async def items(self) -> AsyncIterator[Piece | End]:
+    async def items(self) -> AsyncGenerator[Piece | End, None]:
         """What `Backend.generate` gives, with tokens only if the request asks for them. Raises as that does."""
         asked = replace(self._request, logprobs=True)
         try:

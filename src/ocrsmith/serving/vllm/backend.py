@@ -12,7 +12,7 @@ import json
 import shutil
 import tempfile
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import suppress
 from io import BytesIO
 from pathlib import Path
@@ -126,7 +126,7 @@ class VllmBackend:
         if not await self._healthy():
             raise BackendFailure("vLLM does not answer")
 
-    async def generate(self, request: TextRequest) -> AsyncIterator[Piece | End]:
+    async def generate(self, request: TextRequest) -> AsyncGenerator[Piece | End, None]:
         """See `Backend.generate`."""
         if not self._ready or self._client is None:
             raise BackendFailure(self._why_not())
@@ -296,7 +296,7 @@ class SomeModels:
         """See `Backend.close`. Ends vLLM for all that share it."""
         await self._backend.close()
 
-    def generate(self, request: TextRequest) -> AsyncIterator[Piece | End]:
+    def generate(self, request: TextRequest) -> AsyncGenerator[Piece | End, None]:
         """See `Backend.generate`."""
         return self._backend.generate(request)
 
